@@ -1,0 +1,67 @@
+"""What a compiled model takes and gives: names, dtypes and shapes with named symbolic dims."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Dim = int | str
+"""A size, the name of a symbolic dim, or (in outputs) the text of an expression over such names."""
+
+
+@dataclass(frozen=True)
+class DimRange:
+    """Inclusive range of a symbolic dim; ``maximum`` None means unbounded."""
+
+    minimum: int = 0
+    maximum: int | None = None
+
+    def __contains__(self, size: int) -> bool:
+        return size >= self.minimum and (self.maximum is None or size <= self.maximum)
+
+    def __str__(self) -> str:
+        return f"{self.minimum}..{'' if self.maximum is None else self.maximum}"
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output. ``dtype`` is NumPy's name ("float32", "int64", "bool", "bfloat16")."""
+
+    name: str
+    dtype: str
+    shape: tuple[Dim, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.dtype}[{', '.join(str(dim) for dim in self.shape)}]"
+
+    def to_json(self) -> dict[str, Any]:
+        return {"name": self.name, "dtype": self.dtype, "shape": list(self.shape)}
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> TensorSpec:
+        return TensorSpec(data["name"], data["dtype"], tuple(data["shape"]))
+
+
+@dataclass(frozen=True)
+class Contract:
+    """Inputs and outputs in the model's order; ``dims`` bounds each symbolic dim that appears in the inputs."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    dims: Mapping[str, DimRange] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "inputs": [spec.to_json() for spec in self.inputs],
+            "outputs": [spec.to_json() for spec in self.outputs],
+            "dims": {name: [bounds.minimum, bounds.maximum] for name, bounds in self.dims.items()},
+        }
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Contract:
+        return Contract(
+            tuple(TensorSpec.from_json(spec) for spec in data["inputs"]),
+            tuple(TensorSpec.from_json(spec) for spec in data["outputs"]),
+            {name: DimRange(*bounds) for name, bounds in data["dims"].items()},
+        )

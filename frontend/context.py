@@ -1,0 +1,165 @@
+"""What converters build with: emitting Relax, shape arithmetic with proofs, run-time checks of dims."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from tvm import relax, te, tirx
+from tvm.sym import Analyzer
+
+from ..errors import ConversionError
+from .values import (
+    PrimExpr,
+    SymbolicInts,
+    Value,
+    as_int,
+    symbolic,
+    tensor_dtype,
+    tensor_shape,
+    to_constant,
+)
+
+
+class Context:
+    """One conversion: the Relax block builder, and an analyzer that knows symbolic dims to be non-negative."""
+
+    def __init__(self, builder: relax.BlockBuilder):
+        self.builder = builder
+        self.analyzer = Analyzer()
+        self.converter: Any = None
+        """The ``GraphConverter`` at work, for operators that hold subgraphs."""
+        self._fresh = 0
+
+    # Emitting
+
+    def emit(self, expr: relax.Expr, hint: str = "") -> relax.Var:
+        """Bind an expression to a variable and infer its type."""
+        return self.builder.emit(expr, hint)
+
+    def te(self, function: Callable[..., te.Tensor], *args: Any, name: str | None = None, **kwargs: Any) -> relax.Var:
+        """Emit a tensor expression; arguments may be values, scalars and nested lists of them."""
+        hint = name or function.__name__.strip("_<>")
+        return self.builder.emit_te(function, *(self._te_argument(arg) for arg in args), primfunc_name_hint=hint, **kwargs)
+
+    def _te_argument(self, arg: Any) -> Any:
+        if isinstance(arg, np.ndarray | SymbolicInts):
+            return self.tensor(arg)
+        if isinstance(arg, list | tuple):
+            return [self._te_argument(item) for item in arg]
+        return arg
+
+    def tensor(self, value: Value) -> relax.Expr:
+        """The value as a Relax tensor; integers that stand for shapes become a tensor of their own."""
+        if isinstance(value, np.ndarray):
+            return to_constant(value)
+        if isinstance(value, SymbolicInts):
+            return self._materialise(value)
+        return value
+
+    def _materialise(self, value: SymbolicInts) -> relax.Var:
+        shape = value.shape
+
+        def shape_values(*elements: PrimExpr) -> te.Tensor:
+            def element(*index: tirx.Var) -> PrimExpr:
+                flat = tirx.const(0, "int64")
+                for position, extent in zip(index, shape, strict=True):
+                    flat = flat * extent + position
+                result = elements[-1]
+                for i in range(len(elements) - 2, -1, -1):
+                    result = tirx.Select(flat == i, elements[i], result)
+                return result.astype(value.dtype)
+
+            return te.compute(shape, element, name="shape_values")
+
+        elements = [tirx.const(e, "int64") if as_int(e) is not None else e for e in value.elements.flat]
+        return self.te(shape_values, *elements)
+
+    # Knowing
+
+    def constant(self, value: Value | None) -> np.ndarray | None:
+        """The value's array when it is known now."""
+        return value if isinstance(value, np.ndarray) else None
+
+    def require_constant(self, value: Value | None, what: str) -> np.ndarray:
+        """The value's array; a clear refusal when it is only known at run time."""
+        array = self.constant(value)
+        if array is None:
+            raise ConversionError(f"{what} must be known when compiling, but is computed at run time")
+        return array
+
+    def ints(self, value: Value, what: str = "shape") -> list[PrimExpr]:
+        """A rank-0 or rank-1 integer value as a list of scalar expressions.
+
+        A tensor known only at run time is read there: each element becomes a fresh symbolic dim.
+        """
+        if isinstance(value, np.ndarray):
+            return [int(element) for element in value.reshape(-1)]
+        if isinstance(value, SymbolicInts):
+            return list(value.elements.reshape(-1))
+        return self._read_ints(value, what)
+
+    def _read_ints(self, value: relax.Expr, what: str) -> list[PrimExpr]:
+        dims = tensor_shape(value)
+        count = 1 if not dims else as_int(dims[0])
+        if len(dims) > 1 or count is None:
+            raise ConversionError(f"{what} must be a vector of known length, found shape {list(dims)}")
+        if count == 0:
+            return []
+        vector = value if len(dims) == 1 else self.emit(relax.op.reshape(value, (1,)))
+        if tensor_dtype(vector) != "int64":
+            vector = self.emit(relax.op.astype(vector, "int64"))
+        elements = [self.fresh_dim() for _ in range(count)]
+        shape = self.emit(relax.op.tensor_to_shape(vector))
+        self.builder.match_cast(shape, relax.ShapeType(elements))
+        return elements
+
+    def fresh_dim(self, hint: str = "d") -> tirx.Var:
+        """A new symbolic integer, bound where it is first matched."""
+        self._fresh += 1
+        return tirx.Var(f"{hint}_{self._fresh}", "int64")
+
+    # Proving
+
+    def simplify(self, expr: PrimExpr) -> PrimExpr:
+        if as_int(expr) is not None:
+            return as_int(expr)
+        simple = self.analyzer.simplify(expr)
+        known = as_int(simple)
+        return simple if known is None else known
+
+    def equal(self, left: PrimExpr, right: PrimExpr) -> bool:
+        """Whether two dims are provably equal."""
+        a, b = as_int(left), as_int(right)
+        if a is not None and b is not None:
+            return a == b
+        return bool(self.analyzer.can_prove_equal(_prim(left), _prim(right)))
+
+    def prove(self, condition: PrimExpr) -> bool:
+        return condition if isinstance(condition, bool) else bool(self.analyzer.can_prove(condition))
+
+    def check(self, condition: PrimExpr) -> None:
+        """Make the compiled model fail, rather than answer wrongly, where ``condition`` (bool) doesn't hold."""
+        if self.prove(condition):
+            return
+        holds = tirx.Select(condition, tirx.const(1, "int64"), tirx.const(0, "int64"))
+        shape = self.emit(relax.ShapeExpr([holds]), "checked")
+        self.builder.match_cast(shape, relax.ShapeType([1]))
+
+    def reshape(self, value: Value, shape: Sequence[PrimExpr]) -> Value:
+        """The same elements in another shape (the caller has resolved 0 and -1)."""
+        if isinstance(value, SymbolicInts) and all(as_int(dim) is not None for dim in shape):
+            return symbolic(value.elements.reshape([int(d) for d in shape]), value.dtype)
+        if isinstance(value, np.ndarray) and all(as_int(dim) is not None for dim in shape):
+            return value.reshape([int(d) for d in shape])
+        return self.emit(relax.op.reshape(self.tensor(value), relax.ShapeExpr(prim_list(shape))))
+
+
+def _prim(dim: PrimExpr) -> PrimExpr:
+    return tirx.const(int(dim), "int64") if as_int(dim) is not None else dim
+
+
+def prim_list(dims: Sequence[PrimExpr]) -> list[PrimExpr]:
+    """Dims as int64 expressions, the form that Relax's shapes take."""
+    return [_prim(dim) for dim in dims]

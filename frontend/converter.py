@@ -1,0 +1,114 @@
+"""Walks a normalised ONNX graph and builds the Relax function ``main``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import tvm
+from tvm import relax, tirx
+
+from ..errors import ConversionError, KilnError, UnsupportedNode, UnsupportedOperators
+from . import fallback, folding, ops, symbolic
+from .context import Context
+from .node import Node
+from .registry import lookup
+from .values import Value
+
+__all__ = ["GraphConverter", "find_unsupported"]
+ops.load_all()
+
+
+def _opset(imports: Mapping[str, int], node: ir.Node) -> int | None:
+    domain = "" if node.domain == "ai.onnx" else node.domain
+    return imports.get(domain, imports.get("ai.onnx") if domain == "" else None)
+
+
+def find_unsupported(graph: ir.Graph, imports: Mapping[str, int], where: str = "main") -> list[UnsupportedNode]:
+    """Every node, subgraphs included, that nothing here can convert."""
+    found = []
+    for ir_node in graph:
+        opset = _opset(imports, ir_node)
+        node = Node(ir_node, where, opset or 0)
+        if opset is None:
+            reason = f"the model imports no opset of domain {ir_node.domain!r}"
+            found.append(UnsupportedNode(node.name, node.op_type, node.domain, None, where, reason))
+        elif lookup(node.domain, node.op_type, opset) is None and not fallback.covers(node):
+            found.append(UnsupportedNode(node.name, node.op_type, node.domain, opset, where))
+        for name, attribute in ir_node.attributes.items():
+            if attribute.type == ir.AttributeType.GRAPH:
+                found += find_unsupported(attribute.as_graph(), imports, f"{where}/{node.name}.{name}")
+    return found
+
+
+class GraphConverter:
+    """Converts one model; ``environment`` maps ONNX value names to values, inner graphs see the outer names."""
+
+    def __init__(self, builder: relax.BlockBuilder, opset_imports: Mapping[str, int]):
+        self.context = Context(builder)
+        self.context.converter = self
+        self.opset_imports = opset_imports
+        self.environment: dict[str, Value] = {}
+
+    def run(self, graph: ir.Graph, where: str = "main") -> list[Value]:
+        """Convert all nodes of ``graph``; its inputs are in the environment already. Returns the outputs' values."""
+        for name, initializer in graph.initializers.items():
+            if name not in self.environment and initializer.const_value is not None:
+                self.environment[name] = initializer.const_value.numpy()
+        for ir_node in graph:
+            opset = _opset(self.opset_imports, ir_node)
+            assert opset is not None, "find_unsupported has refused these"
+            self._convert(Node(ir_node, where, opset))
+        return [self.environment[value.name] for value in graph.outputs]
+
+    def _convert(self, node: Node) -> None:
+        inputs = [self.environment[value.name] if value is not None and value.name else None for value in node.ir.inputs]
+        try:
+            results = self._dispatch(node, inputs)
+        except UnsupportedOperators:
+            raise
+        except KilnError as error:
+            raise ConversionError(f"{node}: {error.message}", hint=error.hint) from error
+        except (AssertionError, ValueError, TypeError, NotImplementedError, tvm.error.InternalError, RuntimeError) as error:
+            raise ConversionError(f"{node}: {_first_words(error)}") from error
+        for value, result in zip(node.ir.outputs, results, strict=False):
+            if value.name:
+                self.environment[value.name] = result
+
+    def _dispatch(self, node: Node, inputs: Sequence[Value | None]) -> list[Value]:
+        folded = folding.fold(node, inputs)
+        if folded is not None:
+            return folded
+        evaluated = symbolic.evaluate(self.context, node, inputs)
+        if evaluated is not None:
+            return evaluated
+        convert = lookup(node.domain, node.op_type, node.opset)
+        if convert is None:
+            return fallback.convert(self.context, node, inputs)
+        result = convert(self.context, node, inputs)
+        return list(result) if isinstance(result, list | tuple) else [result]
+
+
+def _first_words(error: Exception) -> str:
+    """The line of a TVM error that says something, without its native stack."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if not line.startswith(("File ", "Stack trace", "[bt]"))]
+    return (telling[-1] if telling else type(error).__name__)[:500]
+
+
+def symbolic_inputs(
+    inputs: Sequence[tuple[str, str, Sequence[int | str]]], dims: Mapping[str, tirx.Var]
+) -> list[tuple[str, relax.Var]]:
+    """Relax parameters for (name, dtype, shape) triples."""
+    made: list[tuple[str, relax.Var]] = []
+    for index, (name, dtype, shape) in enumerate(inputs):
+        sizes: list[Any] = [dims[dim] if isinstance(dim, str) else tirx.const(dim, "int64") for dim in shape]
+        identifier = "".join(c if c.isalnum() else "_" for c in name) or f"input_{index}"
+        made.append((name, relax.Var(f"in_{identifier}", relax.TensorType(sizes, dtype))))
+    return made
+
+
+def is_known(value: Value) -> bool:
+    return isinstance(value, np.ndarray)

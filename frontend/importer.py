@@ -1,0 +1,109 @@
+"""The frontend's one door: a model file becomes a Relax module with an I/O contract."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx_ir as ir
+import tvm
+from tvm import relax, tirx
+
+from ..contract import Contract, Dim, DimRange, TensorSpec
+from ..errors import ModelError, UnsupportedOperators
+from .converter import GraphConverter, find_unsupported, symbolic_inputs
+from .normalize import UserShapes, normalize, resolve_inputs
+from .reader import ModelSource, read_model
+from .values import as_int, tensor_dtype, tensor_shape
+
+
+@dataclass(frozen=True)
+class ImportedModel:
+    """``module`` holds the Relax function ``main(*inputs) -> Tuple(outputs)`` with its weights as constants."""
+
+    module: tvm.IRModule
+    contract: Contract
+    source: ModelSource
+
+
+def import_model(path: str | Path, shapes: UserShapes | None = None) -> ImportedModel:
+    """Read, check, normalise and convert the ONNX file at ``path``.
+
+    ``shapes`` fixes, names or bounds dims of inputs. Raises ModelError (UnsupportedOperators, ConversionError) and
+    UsageError.
+    """
+    path = Path(path)
+    model, source = read_model(path)
+    imports = dict(model.graph.opset_imports or model.opset_imports)
+    model = normalize(model, path)
+    imports = {**imports, **model.opset_imports}
+    unsupported = find_unsupported(model.graph, imports)
+    if unsupported:
+        raise UnsupportedOperators(unsupported)
+    input_shapes, ranges = resolve_inputs(model.graph, shapes, path)
+    inputs = tuple(TensorSpec(name, _dtype(model.graph, name, path), dims) for name, dims in input_shapes.items())
+    module, outputs = _build(model, imports, inputs, ranges)
+    return ImportedModel(module, Contract(inputs, outputs, ranges), source)
+
+
+def _dtype(graph: ir.Graph, name: str, path: Path) -> str:
+    value = next(value for value in graph.inputs if value.name == name)
+    if not isinstance(value.type, ir.TensorType):
+        raise ModelError(f"{path}: input {name!r} is a {value.type}, not a tensor; only tensors are taken so far")
+    if value.dtype == ir.DataType.STRING:
+        raise ModelError(f"{path}: input {name!r} holds strings, which are not supported yet")
+    return value.dtype.numpy().name
+
+
+def _build(
+    model: ir.Model, imports: dict[str, int], inputs: tuple[TensorSpec, ...], ranges: dict[str, DimRange]
+) -> tuple[tvm.IRModule, tuple[TensorSpec, ...]]:
+    dims = {name: tirx.Var(_identifier(name), "int64") for name in ranges}
+    names = {var: name for name, var in dims.items()}
+    parameters = symbolic_inputs([(spec.name, spec.dtype, spec.shape) for spec in inputs], dims)
+    builder = relax.BlockBuilder()
+    converter = GraphConverter(builder, imports)
+    for name, bounds in ranges.items():
+        upper = bounds.maximum if bounds.maximum is not None else (1 << 40)
+        converter.context.analyzer.bind(dims[name], tvm.ir.Range(bounds.minimum, upper - bounds.minimum + 1))
+    with builder.function("main", [var for _, var in parameters]):
+        converter.environment.update(parameters)
+        results = converter.run(model.graph)
+        outputs = [converter.context.tensor(value) for value in results]
+        builder.emit_func_output(builder.emit(relax.Tuple(outputs)))
+    module = builder.finalize()
+    module["main"] = _with_bounds(module["main"], ranges).with_attr("num_input", len(parameters))
+    specs = tuple(
+        TensorSpec(value.name or "", tensor_dtype(out), _display(tensor_shape(out), names))
+        for value, out in zip(model.graph.outputs, outputs, strict=True)
+    )
+    return module, specs
+
+
+def _with_bounds(function: relax.Function, ranges: dict[str, DimRange]) -> relax.Function:
+    """Ranges go along as TVM's attributes: memory is planned for the upper bound."""
+    upper = {_identifier(name): bounds.maximum for name, bounds in ranges.items() if bounds.maximum is not None}
+    return function.with_attr("tir_var_upper_bound", upper) if upper else function
+
+
+def _identifier(name: str) -> str:
+    cleaned = "".join(c if c.isalnum() else "_" for c in name)
+    return cleaned if cleaned and not cleaned[0].isdigit() else f"d_{cleaned}"
+
+
+def _display(shape: tuple, names: dict[tirx.Var, str]) -> tuple[Dim, ...]:
+    shown: list[Dim] = []
+    for dim in shape:
+        known = as_int(dim)
+        named = next((name for var, name in names.items() if known is None and dim.same_as(var)), None)
+        shown.append(known if known is not None else named or _plain(dim))
+    return tuple(shown)
+
+
+def _plain(dim: tirx.PrimExpr) -> str:
+    """An expression over dims as text, without TVM's dtype wrappers."""
+    import re
+
+    return re.sub(r"T\.int64\((-?\d+)\)", r"\1", str(dim)).replace("T.", "")
+
+
