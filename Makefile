@@ -1,0 +1,48 @@
+# Everything runs in .venv, made on first use. PYTHON picks the interpreter (3.11 to 3.13), VENV another folder.
+# Paths are relative on purpose: the checkout may lie in a folder whose name make or a shell would trip over.
+VENV ?= .venv
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	"$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$p && break; done)
+RUN := "$(VENV)/bin/python"
+STAMP := $(VENV)/.installed
+
+.PHONY: help env test lint format demo zoo clean
+help:
+	@echo "make demo    compile a real text recogniser and read a picture with it"
+	@echo "make test    lint, then run all tests"
+	@echo "make lint    ruff and mypy"
+	@echo "make zoo     compile eight real models and compare each with ONNX Runtime (downloads about 330 MB once)"
+	@echo "make clean   remove build products; .venv stays"
+
+# The stamp holds the folder's path: the environment of a checkout that was moved or copied is installed anew.
+ifneq ($(shell [ "$$(cat '$(STAMP)' 2>/dev/null)" = "$$(pwd -P)" ] && echo same),same)
+.PHONY: $(STAMP)
+endif
+
+$(STAMP): pyproject.toml
+	@[ -n "$(PYTHON)" ] || { echo "onnxkiln needs Python 3.11, 3.12 or 3.13: none was found; name one with make PYTHON=..." >&2; exit 1; }
+	$(RUN) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv "$(VENV)"
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[compile,dev]'
+	@pwd -P > "$(STAMP)"
+
+env: $(STAMP)
+
+lint: $(STAMP)
+	$(RUN) -m ruff check .
+	MYPYPATH=.typing $(RUN) -m mypy -p onnxkiln
+	MYPYPATH=scripts:.typing $(RUN) -m mypy scripts/*.py
+
+format: $(STAMP)
+	$(RUN) -m ruff check --fix .
+
+test: lint
+	$(RUN) -m pytest -q -n 2 --dist loadfile
+
+demo: $(STAMP)
+	$(RUN) scripts/demo.py
+
+zoo: $(STAMP)
+	$(RUN) scripts/zoo.py check
+
+clean:
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,84 @@
+"""onnxkiln: ONNX in, a tuned shared library out, loaded by a thin loader that needs neither TVM nor ONNX.
+
+Importing this package is cheap: the compiler (with TVM and ONNX) is imported by the first ``compile``, the loader
+(with NumPy and tvm_ffi) by the first ``load``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .contract import DimRange
+from .errors import KilnError
+
+if TYPE_CHECKING:
+    from .artifacts.session import Session
+
+__version__ = "0.1.0"
+__all__ = ["DimRange", "KilnError", "__version__", "compile", "load"]
+
+
+def compile(
+    model: str | PathLike[str],
+    output: str | PathLike[str],
+    *,
+    target: str = "cpu",
+    shapes: Mapping[str, Sequence[int | str | DimRange]] | None = None,
+    level: str = "O2",
+    tune: str | None = None,
+    log: str | None = None,
+    quantize: str | None = None,
+    calibrate: Any = None,
+    dump_ir: str | PathLike[str] | None = None,
+    force: bool = False,
+    include_runtime: bool = True,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Path:
+    """Compile an ONNX file into an artifact folder and return the folder's path.
+
+    ``shapes`` maps input names to shapes: an int fixes a dim, a str names an open one, a ``DimRange`` bounds one;
+    inputs that aren't mentioned keep the model's dims. ``level`` is O0 to O3. ``dump_ir`` names a folder that receives
+    the module after each pass. ``force`` replaces an existing artifact. ``include_runtime=False`` leaves TVM's runtime
+    library out. ``progress`` is called as ``progress(stage, done, total)``.
+
+    Raises ``KilnError`` (see ``onnxkiln.errors``): what happened, where, and what to do.
+    """
+    from .compiler import compile as compile_model
+
+    return compile_model(
+        model,
+        output,
+        target=target,
+        shapes=shapes,
+        level=level,
+        tune=tune,
+        log=log,
+        quantize=quantize,
+        calibrate=calibrate,
+        dump_ir=dump_ir,
+        force=force,
+        include_runtime=include_runtime,
+        progress=progress,
+    )
+
+
+def load(
+    path: str | PathLike[str],
+    *,
+    device: str = "auto",
+    threads: int | None = None,
+    verify: str = "full",
+) -> Session:
+    """Open an artifact folder and return a ``Session`` with the habits of ONNX Runtime's.
+
+    Loading runs native code: open only artifacts whose origin you trust. ``verify="full"`` checks every file's digest
+    before anything is opened, ``"size"`` only its size. ``threads`` is the number of threads that each run may use.
+
+    Raises ``ArtifactError`` (integrity, version or instruction set) before any code of the artifact runs.
+    """
+    from .artifacts.loader import load as load_artifact
+
+    return load_artifact(path, device=device, threads=threads, verify=verify)

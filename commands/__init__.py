@@ -1,0 +1,5 @@
+"""The commands of the command line program, one per file.
+
+Each has ``add_parser(commands, common)``, which registers its options, and ``execute(options)``, which does the work.
+Heavy imports stay inside functions, so that ``--help`` and ``--version`` are instant and need neither TVM nor ONNX.
+"""

@@ -1,0 +1,93 @@
+"""``onnxkiln compile``: an ONNX file becomes an artifact folder."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ..shapes import parse_shapes
+from .output import print_json
+
+Progress = Callable[[str, int, int], None]
+
+
+def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
+    parser = commands.add_parser(
+        "compile",
+        parents=[common],
+        allow_abbrev=False,
+        help="compile a model into an artifact folder",
+        description="Compile MODEL, an ONNX file, into the artifact folder OUT.",
+    )
+    parser.add_argument("model", type=Path, metavar="MODEL", help="an ONNX file")
+    parser.add_argument("-o", "--output", type=Path, metavar="OUT", required=True, help="the artifact folder to make")
+    parser.add_argument("--target", default="cpu", help="the machine to compile for; cpu is this one (default: cpu)")
+    parser.add_argument(
+        "--shape",
+        action="append",
+        default=[],
+        metavar="NAME=DIMS",
+        help="the shape of an input: x=1,3,224,224 fixes its dims, x=1..64,3,224,224 bounds one, "
+        "x=batch,3,224,224 names an open one (repeatable; default: as the model says)",
+    )
+    parser.add_argument(
+        "--level",
+        default="O2",
+        choices=["O0", "O1", "O2", "O3"],
+        help="O0 nothing, O1 clean-up, O2 all that keeps fp32 accuracy, O3 approximations (default: O2)",
+    )
+    parser.add_argument("--dump-ir", type=Path, metavar="DIR", help="write the module after each pass into DIR")
+    parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
+    parser.add_argument("--no-runtime", action="store_true", help="leave TVM's runtime library out of the artifact")
+    parser.set_defaults(execute=execute)
+
+
+def execute(options: argparse.Namespace) -> None:
+    shapes = parse_shapes(options.shape)
+    # Imported here: the package's face is imported before its commands.
+    from .. import compile as compile_model
+
+    start = time.perf_counter()
+    with _progress(visible=sys.stderr.isatty() and not options.json) as progress:
+        artifact = compile_model(
+            options.model,
+            options.output,
+            target=options.target,
+            shapes=shapes or None,
+            level=options.level,
+            dump_ir=options.dump_ir,
+            force=options.force,
+            include_runtime=not options.no_runtime,
+            progress=progress,
+        )
+    seconds = time.perf_counter() - start
+    if options.json:
+        print_json({"artifact": str(artifact), "seconds": round(seconds, 3), "measurements": 0, "log_hits": 0})
+    else:
+        print(f"{artifact}: compiled in {seconds:.1f} s (onnxkiln inspect {artifact} shows what is in it)")
+
+
+@contextlib.contextmanager
+def _progress(visible: bool) -> Iterator[Progress | None]:
+    """A progress bar on standard error, or None where nobody would see it."""
+    if not visible:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        tasks: dict[str, Any] = {}
+
+        def update(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        yield update
