@@ -1,0 +1,227 @@
+"""What a machine can do: instruction sets, vector lanes, cores and caches, and TVM's name for it.
+
+Feature names are LLVM's ("avx512vnni"); ``host_features`` translates the kernel's ("avx512_vnni").
+The levels are those of the x86-64 psABI, https://gitlab.com/x86-psABIs/x86-64-ABI.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import UsageError
+
+_V1 = frozenset({"cmov", "cx8", "fxsr", "mmx", "sse", "sse2"})
+_V2 = _V1 | {"cx16", "popcnt", "sahf", "sse3", "sse4.1", "sse4.2", "ssse3"}
+_V3 = _V2 | {"avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe", "xsave"}
+_V4 = _V3 | {"avx512bw", "avx512cd", "avx512dq", "avx512f", "avx512vl"}
+
+
+@dataclass(frozen=True)
+class Isa:
+    """An instruction-set level: LLVM's CPU name for it, every feature it implies, fp32 lanes of a vector register.
+
+    ``rank`` orders the levels of one architecture; of several libraries that a host can run, the highest serves.
+    ``extras`` are features outside the level that kernels profit from, used when the target is this very host.
+    """
+
+    name: str
+    architecture: str
+    rank: int
+    features: frozenset[str]
+    vector_lanes: int
+    extras: tuple[str, ...] = ()
+
+
+ISAS = {
+    isa.name: isa
+    for isa in (
+        Isa("x86-64-v1", "x86_64", 1, _V1, 4),
+        Isa("x86-64-v2", "x86_64", 2, _V2, 4),
+        Isa("x86-64-v3", "x86_64", 3, _V3, 8, ("avxvnni",)),
+        Isa("x86-64-v4", "x86_64", 4, _V4, 16, ("avx512bf16", "avx512vbmi", "avx512vbmi2", "avx512vnni")),
+        Isa("aarch64", "aarch64", 1, frozenset({"fp-armv8", "neon"}), 4),
+    )
+}
+
+_LLVM_CPU = {"x86-64-v1": "x86-64", "aarch64": "generic"}
+_TRIPLES = {"x86_64": "x86_64-unknown-linux-gnu", "aarch64": "aarch64-unknown-linux-gnu"}
+
+# Names of /proc/cpuinfo that aren't LLVM's after dropping underscores.
+_KERNEL_NAMES = {
+    "abm": "lzcnt", "asimd": "neon", "bmi1": "bmi", "fp": "fp-armv8", "lahf_lm": "sahf", "pni": "sse3",
+    "sse4_1": "sse4.1", "sse4_2": "sse4.2", "amx_tile": "amx-tile", "amx_int8": "amx-int8", "amx_bf16": "amx-bf16",
+}  # fmt: skip
+
+# Sizes in bytes, assumed where the target isn't the host (or sysfs is silent): small members of each class.
+_DEFAULT_L1 = 32 * 1024
+_DEFAULT_L2 = {"x86-64-v1": 256 * 1024, "x86-64-v2": 256 * 1024, "x86-64-v3": 256 * 1024, "x86-64-v4": 1024 * 1024}
+_DEFAULT_L2_OTHER = 512 * 1024
+
+
+@dataclass(frozen=True)
+class Target:
+    """One kind of machine to compile for.
+
+    ``name`` is the user's word; ``features`` are those beyond the level ``isa``; ``threads`` the physical cores;
+    ``l1`` and ``l2`` the data caches of one core, in bytes.
+    """
+
+    name: str
+    isa: Isa
+    threads: int
+    l1: int
+    l2: int
+    features: tuple[str, ...] = ()
+
+    @property
+    def mcpu(self) -> str:
+        """LLVM's CPU name."""
+        return _LLVM_CPU.get(self.isa.name, self.isa.name)
+
+    @property
+    def vector_lanes(self) -> int:
+        """fp32 elements of one vector register."""
+        return self.isa.vector_lanes
+
+    @property
+    def required_features(self) -> tuple[str, ...]:
+        """Every feature that the generated code may use, sorted: what a host must have to run it."""
+        return tuple(sorted({*self.isa.features, *self.features}))
+
+    @property
+    def is_native(self) -> bool:
+        """Whether this machine's architecture is the target's (it may still lack features)."""
+        return self.isa.architecture == host_architecture()
+
+    def tvm_json(self) -> dict[str, Any]:
+        """The dict that ``tvm.target.Target`` takes."""
+        attributes = [f"+{feature}" for feature in self.features]
+        if self.vector_lanes == 16:
+            # LLVM's own vectorisers stay at 256 bits on this level unless told otherwise.
+            attributes.append("-prefer-256-bit")
+        result: dict[str, Any] = {"kind": "llvm", "mcpu": self.mcpu, "num-cores": self.threads}
+        if attributes:
+            result["mattr"] = attributes
+        if not self.is_native:
+            result["mtriple"] = _TRIPLES[self.isa.architecture]
+        return result
+
+
+def parse(text: str) -> list[Target]:
+    """Read ``cpu``, ``cpu:x86-64-v3``, ``cpu:aarch64`` or several with commas, in the user's order.
+
+    Raises UsageError for an unknown, empty or repeated target, and for kinds that aren't built yet.
+    """
+    names = [name.strip() for name in text.split(",")]
+    targets = [_parse_one(name, text) for name in names]
+    seen: dict[str, str] = {}
+    for target in targets:
+        if target.isa.name in seen:
+            raise UsageError(
+                f"target {text!r}: {target.name} and {seen[target.isa.name]} both mean {target.isa.name}",
+                hint="name each instruction set once",
+            )
+        seen[target.isa.name] = target.name
+    return targets
+
+
+def _parse_one(name: str, text: str) -> Target:
+    choices = ", ".join(["cpu (this machine)", *(f"cpu:{isa}" for isa in ISAS)])
+    if name == "cpu":
+        return host()
+    if name.split(":")[0] == "cuda":
+        raise UsageError(f"target {name!r}: CUDA is not built yet", hint=f"use one of {choices}")
+    if name.startswith("{"):
+        raise UsageError("targets in TVM's JSON form are not built yet", hint=f"use one of {choices}")
+    kind, _, level = name.partition(":")
+    if kind != "cpu" or level not in ISAS:
+        shown = repr(name) if name == text else f"{name!r} (in {text!r})"
+        raise UsageError(f"unknown target {shown}", hint=f"use one of {choices}, or several with commas")
+    isa = ISAS[level]
+    threads = host_cores() if isa.architecture == host_architecture() else 4
+    return Target(name, isa, threads, _DEFAULT_L1, _DEFAULT_L2.get(level, _DEFAULT_L2_OTHER))
+
+
+def host() -> Target:
+    """This machine: the highest level whose every feature the kernel reports, and the extras it really has."""
+    features = host_features()
+    runnable = [isa for isa in ISAS.values() if isa.architecture == host_architecture() and isa.features <= features]
+    if not runnable:
+        raise UsageError(
+            f"this machine ({host_architecture()}) is none that onnxkiln can compile for",
+            hint=f"name a target: {', '.join(f'cpu:{isa}' for isa in ISAS)}",
+        )
+    isa = max(runnable, key=lambda candidate: candidate.rank)
+    caches = host_caches()
+    return Target(
+        "cpu",
+        isa,
+        host_cores(),
+        caches.get(1, _DEFAULT_L1),
+        caches.get(2, _DEFAULT_L2.get(isa.name, _DEFAULT_L2_OTHER)),
+        tuple(feature for feature in isa.extras if feature in features),
+    )
+
+
+def missing_features(required: Iterable[str]) -> list[str]:
+    """Those of ``required`` that this machine lacks, sorted; empty when code that needs them runs here."""
+    return sorted(set(required) - host_features())
+
+
+def host_architecture() -> str:
+    """"x86_64", "aarch64", ..."""
+    machine = platform.machine().lower()
+    return {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
+
+
+@functools.cache
+def host_features(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
+    """Features that *every* processor of this machine has, under LLVM's names; empty when the kernel doesn't say."""
+    try:
+        text = cpuinfo.read_text()
+    except OSError:
+        return frozenset()
+    common: set[str] | None = None
+    for line in text.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in ("flags", "Features"):
+            names = {_KERNEL_NAMES.get(flag, flag.replace("_", "")) for flag in value.split()}
+            common = names if common is None else common & names
+    return frozenset(common or ())
+
+
+@functools.cache
+def host_caches(folder: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> dict[int, int]:
+    """Size in bytes of one core's data (or unified) cache by level, as sysfs tells it; levels it hides are absent."""
+    sizes: dict[int, int] = {}
+    for index in sorted(folder.glob("index*")):
+        try:
+            kind, level, size = ((index / name).read_text().strip() for name in ("type", "level", "size"))
+        except OSError:
+            continue
+        units = {"K": 1024, "M": 1024**2, "G": 1024**3}
+        if kind in ("Data", "Unified") and size and size[:-1].isdigit() and size[-1] in units and level.isdigit():
+            sizes[int(level)] = int(size[:-1]) * units[size[-1]]
+    return sizes
+
+
+def host_cpus() -> list[int]:
+    """The logical CPUs that this process may use."""
+    return sorted(os.sched_getaffinity(0))
+
+
+def host_cores(folder: Path = Path("/sys/devices/system/cpu")) -> int:
+    """Physical cores among the CPUs that this process may use: hyper-threads of one core count once."""
+    cores = set()
+    for cpu in host_cpus():
+        try:
+            cores.add((folder / f"cpu{cpu}" / "topology" / "thread_siblings_list").read_text().strip())
+        except OSError:
+            cores.add(str(cpu))
+    return max(1, len(cores))
