@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from .contract import DimRange
 from .errors import KilnError
+from .versions import VERSION, check_compiler
 
 if TYPE_CHECKING:
     from .artifacts.session import Session
 
-__version__ = "0.1.0"
+__version__ = VERSION
 __all__ = ["DimRange", "KilnError", "__version__", "compile", "load"]
 
 
@@ -46,6 +47,7 @@ def compile(
 
     Raises ``KilnError`` (see ``onnxkiln.errors``): what happened, where, and what to do.
     """
+    check_compiler()
     from .compiler import compile as compile_model
 
     return compile_model(
