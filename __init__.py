@@ -27,7 +27,7 @@ def compile(
     output: str | PathLike[str],
     *,
     target: str = "cpu",
-    shapes: Mapping[str, Sequence[int | str | DimRange]] | None = None,
+    shapes: Mapping[str, Sequence[int | str | DimRange | None]] | None = None,
     level: str = "O2",
     tune: str | None = None,
     log: str | None = None,
@@ -40,10 +40,10 @@ def compile(
 ) -> Path:
     """Compile an ONNX file into an artifact folder and return the folder's path.
 
-    ``shapes`` maps input names to shapes: an int fixes a dim, a str names an open one, a ``DimRange`` bounds one;
-    inputs that aren't mentioned keep the model's dims. ``level`` is O0 to O3. ``dump_ir`` names a folder that receives
-    the module after each pass. ``force`` replaces an existing artifact. ``include_runtime=False`` leaves TVM's runtime
-    library out. ``progress`` is called as ``progress(stage, done, total)``.
+    ``shapes`` maps input names to shapes: an int fixes a dim, a str names an open one, a ``DimRange`` bounds one,
+    None and inputs that aren't mentioned keep the model's dims. ``level`` is O0 to O3. ``dump_ir`` names a folder that
+    receives the module after each pass. ``force`` replaces an existing artifact. ``include_runtime=False`` leaves
+    TVM's runtime library out. ``progress`` is called as ``progress(stage, done, total)``.
 
     Raises ``KilnError`` (see ``onnxkiln.errors``): what happened, where, and what to do.
     """

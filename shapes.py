@@ -8,12 +8,16 @@ from collections.abc import Iterable
 from .contract import DimRange
 from .errors import UsageError
 
-ShapeDim = int | str | DimRange
+ShapeDim = int | str | DimRange | None
+"""A size, a name, a range, or None for what the model itself says."""
 
 _RANGE = re.compile(r"(\d+)\.\.(\d*)")
 _NAME = re.compile(r"[^\W\d][\w.:-]*")
 _LARGEST = 2**31 - 1
-_FORM = "write NAME=DIM,DIM,... where a DIM is a size (224), a name that stays open (batch) or a range (1..64 or 1..)"
+_FORM = (
+    "write NAME=DIM,DIM,... where a DIM is a size (224), a name that stays open (batch), a range (1..64 or 1..) "
+    "or ? for what the model says"
+)
 
 
 def parse_shapes(texts: Iterable[str]) -> dict[str, tuple[ShapeDim, ...]]:
@@ -33,6 +37,8 @@ def parse_shapes(texts: Iterable[str]) -> dict[str, tuple[ShapeDim, ...]]:
 
 
 def _parse_dim(text: str, shape: str) -> ShapeDim:
+    if text == "?":
+        return None
     if text.isascii() and text.isdigit():
         return _size(text, shape)
     if match := _RANGE.fullmatch(text):
@@ -41,7 +47,7 @@ def _parse_dim(text: str, shape: str) -> ShapeDim:
         if bounds.maximum is not None and bounds.maximum < bounds.minimum:
             raise UsageError(f"shape {shape!r}: the range {text} is empty", hint="put the smaller size first")
         return bounds
-    if _NAME.fullmatch(text):
+    if _NAME.fullmatch(text) and (text[0] == "_" or text[0].isalpha()):
         return text
     raise UsageError(f"shape {shape!r}: {text!r} is no dim", hint=_FORM)
 

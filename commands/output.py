@@ -42,3 +42,17 @@ def format_bytes(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.2f} GB"
+
+
+def format_specs(specs: Iterable[dict[str, Any]]) -> str:
+    """Inputs or outputs, one a line: ``x: float32[batch, 3]``."""
+    lines = []
+    for spec in specs:
+        shape = "of unknown rank" if spec["shape"] is None else f"[{', '.join(map(str, spec['shape']))}]"
+        lines.append(f"{spec['name']}: {spec['dtype']}{shape}")
+    return "\n".join(lines)
+
+
+def format_dims(dims: dict[str, Sequence[int | None]]) -> str:
+    """Open dims with their ranges: ``batch: 1..64``."""
+    return "\n".join(f"{name}: {low}..{'' if high is None else high}" for name, (low, high) in dims.items())

@@ -1,0 +1,86 @@
+"""An artifact folder in figures, read from its manifest alone: nothing of it is opened or run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..artifacts.manifest import FILE_NAME, MAX_BYTES, Kernel, Manifest, from_bytes
+from ..errors import IntegrityError
+from .output import format_bytes, format_dims, format_specs, format_table, print_section
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of an artifact folder. Raises IntegrityError where there is none or it is damaged."""
+    path = folder / FILE_NAME
+    if not path.is_file():
+        raise IntegrityError(f"{folder} is no artifact: it has no {FILE_NAME}", hint="give a folder made by compile")
+    if path.stat().st_size > MAX_BYTES:
+        raise IntegrityError(f"{path} is larger than {format_bytes(MAX_BYTES)}", hint="compile the artifact anew")
+    return from_bytes(path.read_bytes())
+
+
+def describe(folder: Path) -> dict[str, Any]:
+    """The manifest's content, kernels summed by kind."""
+    manifest = read_manifest(folder)
+    weights = manifest.weights.tensors
+    return {
+        "artifact": str(folder),
+        "source": {"name": manifest.source.name, "sha256": manifest.source.sha256, "opsets": manifest.source.opsets},
+        "created_by": vars(manifest.created_by),
+        "level": manifest.level,
+        **manifest.contract.to_json(),
+        "libraries": [
+            {"path": library.path, "isa": library.isa, "features": library.features} for library in manifest.libraries
+        ],
+        "passes": [vars(report) for report in manifest.passes],
+        "kernel_kinds": _kernel_kinds(manifest.kernels),
+        "kernels": [vars(kernel) for kernel in manifest.kernels],
+        "weights": {"tensors": len(weights), "bytes": sum(weight.nbytes for weight in weights)},
+        "files": {entry.path: entry.size for entry in manifest.files},
+        "bytes": sum(entry.size for entry in manifest.files),
+    }
+
+
+def _kernel_kinds(kernels: tuple[Kernel, ...]) -> list[dict[str, Any]]:
+    """How many functions and calls each kind has; a template counts as a kind of its own."""
+    kinds: dict[str, dict[str, Any]] = {}
+    for kernel in kernels:
+        kind = f"{kernel.kind} {kernel.template}" if kernel.template else kernel.kind
+        entry = kinds.setdefault(kind, {"kind": kind, "functions": 0, "vectorized": 0, "calls": 0})
+        entry["functions"] += 1
+        entry["vectorized"] += kernel.vectorized
+        entry["calls"] += kernel.calls
+    return sorted(kinds.values(), key=lambda entry: -entry["calls"])
+
+
+def show(description: dict[str, Any]) -> None:
+    made = description["created_by"]
+    source = description["source"]
+    print(f"{description['artifact']}: {source['name']} (sha256 {source['sha256'][:12]}) at {description['level']}")
+    print(f"made by onnxkiln {made['onnxkiln']}, TVM {made['tvm']}, tvm-ffi {made['ffi']}")
+    print_section("inputs", format_specs(description["inputs"]))
+    print_section("outputs", format_specs(description["outputs"]))
+    if description["dims"]:
+        print_section("open dims", format_dims(description["dims"]))
+    libraries = [(item["path"], item["isa"], " ".join(sorted(item["features"]))) for item in description["libraries"]]
+    print_section("libraries", format_table(("file", "isa", "needs"), libraries))
+    print_section("passes", format_table(("pass", "applied", "seconds"), map(_pass_row, description["passes"])))
+    kernels = [tuple(kind.values()) for kind in description["kernel_kinds"]]
+    print_section("kernels", format_table(("kind", "functions", "vectorized", "calls"), kernels))
+    weights = description["weights"]
+    files = [(path, format_bytes(size)) for path, size in description["files"].items()]
+    print_section(
+        f"files, {format_bytes(description['bytes'])} in all; {weights['tensors']} weights of "
+        f"{format_bytes(weights['bytes'])}",
+        format_table(("file", "size"), files),
+    )
+
+
+def _pass_row(report: dict[str, Any]) -> tuple[str, str, str]:
+    applied, seconds = report["applied"], report["seconds"]
+    return (
+        report["name"],
+        "-" if applied is None else str(applied),
+        "-" if seconds is None else f"{seconds:.3f}",
+    )
