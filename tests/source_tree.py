@@ -11,7 +11,7 @@ NOT_PACKAGE = {"tests", "scripts", "docs", "build", "dist"}
 
 
 def package_folders() -> list[Path]:
-    """Every folder of the package, the root first: those that hold Python files and are no tests, scripts or products."""
+    """Every folder of the package, the root first."""
     folders = {path.parent for path in package_files()}
     return sorted(folders)
 
@@ -37,7 +37,8 @@ def imports_of(path: Path, *, lazy: bool = True) -> Iterator[tuple[str, bool]]:
 
     Imports under ``if TYPE_CHECKING`` don't count; those inside functions count unless ``lazy`` is False.
     """
-    yield from resolve_imports(path.read_text(encoding="utf-8"), module_name(path), path.name == "__init__.py", lazy=lazy)
+    source, is_package = path.read_text(encoding="utf-8"), path.name == "__init__.py"
+    yield from resolve_imports(source, module_name(path), is_package, lazy=lazy)
 
 
 def resolve_imports(source: str, module: str, is_package: bool, *, lazy: bool = True) -> Iterator[tuple[str, bool]]:
