@@ -1,0 +1,70 @@
+"""Rebuilding ``main`` binding by binding: the plainest way to rewrite a graph in one forward sweep.
+
+A pass walks the bindings in order and emits new ones. Untouched bindings keep their variables, so nothing that is
+not rewritten needs substitution, branches of an ``If`` included.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import tvm
+from tvm import relax
+from tvm.relax.expr_functor import PyExprVisitor, visitor
+
+
+class BindingBuilder:
+    """Collects bindings; ``emit`` infers the type of a new expression and names it."""
+
+    def __init__(self, mod: tvm.IRModule):
+        self.builder = relax.BlockBuilder(mod)
+        self.bindings: list[relax.Binding] = []
+
+    def emit(self, expr: relax.Expr, hint: str = "v") -> relax.Var:
+        expr = self.builder.normalize(expr)
+        var = relax.Var(hint, expr.ty)
+        self.bindings.append(relax.VarBinding(var, expr))
+        return var
+
+    def bind(self, var: relax.Var, expr: relax.Expr) -> None:
+        """Give an existing variable a new value of the same type."""
+        self.bindings.append(relax.VarBinding(var, self.builder.normalize(expr)))
+
+    def keep(self, binding: relax.Binding) -> None:
+        self.bindings.append(binding)
+
+    def add_func(self, function: tvm.tirx.PrimFunc, name: str) -> tvm.ir.GlobalVar:
+        return self.builder.add_func(function, name)
+
+    def finish(self, function: relax.Function) -> tvm.IRModule:
+        """The module with ``main`` made of the collected bindings and the old result."""
+        body = relax.SeqExpr([relax.BindingBlock(self.bindings)], function.body.body)
+        mod = self.builder.get()
+        mod["main"] = relax.Function(function.params, body, function.ret_ty, function.is_pure, function.attrs)
+        return mod
+
+
+def bindings_of(function: relax.Function) -> Iterator[relax.Binding]:
+    for block in function.body.blocks:
+        yield from block.bindings
+
+
+@visitor
+class _UseCounter(PyExprVisitor):
+    def __init__(self) -> None:
+        super().__init__()
+        self.uses: Counter[relax.Var] = Counter()
+
+    def visit_var_(self, var: relax.Var) -> None:
+        self.uses[var] += 1
+
+    def visit_dataflow_var_(self, var: relax.DataflowVar) -> None:
+        self.uses[var] += 1
+
+
+def count_uses(function: relax.Function) -> Counter[relax.Var]:
+    """How often each variable is read, in branches too."""
+    counter = _UseCounter()
+    counter.visit_expr(function.body)
+    return counter.uses

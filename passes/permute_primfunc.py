@@ -1,0 +1,39 @@
+"""Permute the dims of a kernel's buffers, keeping what it computes for each element."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import tvm
+from tvm import tirx
+from tvm.s_tir import Schedule
+from tvm.s_tir.schedule import ScheduleError
+
+
+def permute_primfunc(function: tirx.PrimFunc, which: Sequence[bool], order: Sequence[int]) -> tirx.PrimFunc | None:
+    """``function`` with those buffer parameters that ``which`` marks transposed by ``order``.
+
+    Only single-block kernels without reductions are taken (elementwise, broadcast, gather-like: what tensor
+    expressions of one stage give); the loops are reordered to run along the result. None where that can't be done.
+    """
+    buffers = [param for param in function.params if isinstance(param.ty, tirx.BufferType)]
+    if len(buffers) != len(which):
+        return None
+    schedule = Schedule(tvm.IRModule({"main": function}))
+    blocks = schedule.get_child_blocks(schedule.get_sblock("root"))
+    if len(blocks) != 1:
+        return None
+    block = schedule.get(blocks[0])
+    if any(var.iter_type != tirx.IterVar.DataPar for var in block.iter_vars) or len(block.iter_vars) != len(order):
+        return None
+    marked = [buffer for buffer, mark in zip(buffers, which, strict=True) if mark]
+    try:
+        for kind, regions in (("read", block.reads), ("write", block.writes)):
+            for index, region in enumerate(regions):
+                if any(region.source.same_as(buffer) for buffer in marked):
+                    schedule.transform_layout(blocks[0], (kind, index), lambda *dims: [dims[i] for i in order])
+        loops = schedule.get_loops(blocks[0])
+        schedule.reorder(*[loops[i] for i in order])
+    except ScheduleError:
+        return None
+    return schedule.mod["main"].without_attr("global_symbol")
