@@ -1,0 +1,160 @@
+"""Slice: https://onnx.ai/onnx/operators/onnx__Slice.html.
+
+Starts, ends and steps may be constants, expressions over dims, or tensors that are read when the model runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tvm import relax, te, tirx
+
+from ...errors import ConversionError
+from ..arith import INT32_MAX, floordiv, known, maximum, minimum, prim, select
+from ..context import Context, prim_list
+from ..node import Node
+from ..registry import converter
+from ..shapes import emit_if_shape
+from ..values import PrimExpr, Value, as_int, tensor_shape
+from .shape import normalized_axes
+
+
+@dataclass(frozen=True)
+class Cut:
+    """One axis of a slice: ``length`` elements from ``start`` on, ``step`` apart; all are inside the dim."""
+
+    start: PrimExpr
+    length: PrimExpr
+    step: PrimExpr
+
+
+@converter("Slice", since=10)
+def slice_10(ctx: Context, _node: Node, inputs: Sequence[Value | None]) -> Value:
+    data, starts, ends = inputs[:3]
+    assert data is not None and starts is not None and ends is not None
+    begin, end = ctx.ints(starts, "starts"), ctx.ints(ends, "ends")
+    axes = list(range(len(begin)))
+    if len(inputs) > 3 and inputs[3] is not None:
+        axes = [int(axis) for axis in ctx.require_constant(inputs[3], "axes").reshape(-1)]
+    given_steps = inputs[4] if len(inputs) > 4 else None
+    steps = [1] * len(begin) if given_steps is None else ctx.ints(given_steps, "steps")
+    return _slice(ctx, data, begin, end, axes, steps)
+
+
+@converter("Slice", since=1)
+def slice_1(ctx: Context, node: Node, inputs: Sequence[Value]) -> Value:
+    begin, end = node.attr("starts"), node.attr("ends")
+    return _slice(ctx, inputs[0], begin, end, node.attr("axes", list(range(len(begin)))), [1] * len(begin))
+
+
+def _slice(
+    ctx: Context,
+    data: Value,
+    starts: Sequence[PrimExpr],
+    ends: Sequence[PrimExpr],
+    axes: Sequence[int],
+    steps: Sequence[PrimExpr],
+) -> Value:
+    if not len(starts) == len(ends) == len(axes) == len(steps):
+        raise ConversionError(
+            f"starts, ends, axes and steps differ in length: {len(starts)}, {len(ends)}, {len(axes)}, {len(steps)}"
+        )
+    dims = tensor_shape(data)
+    places = normalized_axes(axes, len(dims))
+    if len(set(places)) != len(places):
+        raise ConversionError(f"an axis is given twice in {list(axes)}")
+    cuts = {}
+    for axis, start, end, step in zip(places, starts, ends, steps, strict=True):
+        cuts[axis] = resolve(ctx, dims[axis], start, end, step)
+    return take_cuts(ctx, data, cuts)
+
+
+def resolve(ctx: Context, size: PrimExpr, start: PrimExpr, end: PrimExpr, step: PrimExpr) -> Cut:
+    """Starts and ends as ONNX defines them: negative ones count from the end, then they are clamped to the dim."""
+    if as_int(step) == 0:
+        raise ConversionError("a slice's step can't be 0")
+    forward = step > 0 if known(step) else _decide(ctx, step > 0)
+    if not isinstance(forward, bool):
+        ctx.check(step != 0)
+    begin = minimum(maximum(_from_front(ctx, start, size), 0), select(forward, size, size - 1))
+    last = _from_front(ctx, end, size)
+    stop = maximum(minimum(last, select(forward, size, size - 1)), select(forward, 0, -1))
+    begin, stop = ctx.simplify(begin), ctx.simplify(stop)
+    distance = ctx.simplify(maximum(select(forward, stop - begin, begin - stop), 0))
+    return Cut(begin, ctx.simplify(_count(distance, step)), step)
+
+
+def _count(distance: PrimExpr, step: PrimExpr) -> PrimExpr:
+    """How many steps start within ``distance``; the numerator is never negative, the divisor never 0."""
+    if known(step):
+        return floordiv(distance + (abs(int(step)) - 1), abs(int(step)))
+    stride = maximum(maximum(step, -step), 1)
+    return tirx.truncdiv(prim(distance) + (stride - 1), stride)
+
+
+def _from_front(ctx: Context, position: PrimExpr, size: PrimExpr) -> PrimExpr:
+    if known(position):
+        if position >= INT32_MAX:
+            return size
+        if position < -INT32_MAX:
+            return -1
+        return position if position >= 0 else size + position
+    # Sums with huge ends that are read at run time must not overflow.
+    bounded = position if ctx.prove(position >= -INT32_MAX) else maximum(position, -INT32_MAX - 1)
+    return select(_decide(ctx, position < 0), bounded + size, position)
+
+
+def _decide(ctx: Context, condition: PrimExpr) -> PrimExpr:
+    """True or False where that can be proved, else the condition."""
+    if isinstance(condition, bool):
+        return condition
+    simple = ctx.analyzer.simplify(condition)
+    value = as_int(simple)
+    return condition if value is None else bool(value)
+
+
+def take_cuts(ctx: Context, data: Value, cuts: dict[int, Cut]) -> Value:
+    """The part of ``data`` that ``cuts`` leave on their axes; the other axes stay whole."""
+    dims = tensor_shape(data)
+    cuts = {axis: cut for axis, cut in cuts.items() if not _is_whole(ctx, dims[axis], cut)}
+    if not cuts:
+        return data
+    tensor = ctx.tensor(data)
+    shape = [cuts[axis].length if axis in cuts else dim for axis, dim in enumerate(dims)]
+    strided = _strided(ctx, tensor, cuts, shape)
+    if strided is not None:
+        return strided
+    starts = [cuts[axis].start if axis in cuts else 0 for axis in range(len(dims))]
+    steps = [cuts[axis].step if axis in cuts else 1 for axis in range(len(dims))]
+
+    def strided_slice(x: te.Tensor, shape: list, starts: list, steps: list) -> te.Tensor:
+        return te.compute(
+            prim_list(shape),
+            lambda *i: x(*(_at(s, p, k) for s, p, k in zip(starts, i, steps, strict=True))),
+            name="strided_slice",
+        )
+
+    return ctx.te(strided_slice, tensor, shape, starts, steps)
+
+
+def _at(start: PrimExpr, position: PrimExpr, step: PrimExpr) -> PrimExpr:
+    scaled = position if as_int(step) == 1 else position * prim(step)
+    return scaled if as_int(start) == 0 else scaled + prim(start)
+
+
+def _is_whole(ctx: Context, size: PrimExpr, cut: Cut) -> bool:
+    return as_int(cut.step) == 1 and as_int(cut.start) == 0 and ctx.equal(cut.length, size)
+
+
+def _strided(ctx: Context, tensor: relax.Expr, cuts: dict[int, Cut], shape: list[PrimExpr]) -> relax.Expr | None:
+    """Relax's own operator, which layout passes know, where its shape is the right one."""
+    if not all(known(cut.start, cut.step, cut.length) and cut.step > 0 for cut in cuts.values()):
+        return None
+    axes = sorted(cuts)
+    begin = [int(cuts[axis].start) for axis in axes]
+    end = [int(cuts[axis].start + (cuts[axis].length - 1) * cuts[axis].step + 1) for axis in axes]
+    if not all(cuts[axis].length for axis in axes):
+        return None
+    sliced = relax.op.strided_slice(tensor, axes, begin, end, [int(cuts[axis].step) for axis in axes])
+    return emit_if_shape(ctx, sliced, shape)
