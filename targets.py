@@ -175,7 +175,7 @@ def missing_features(required: Iterable[str]) -> list[str]:
 
 
 def host_architecture() -> str:
-    """"x86_64", "aarch64", ..."""
+    """The processor family, such as "x86_64" or "aarch64"."""
     machine = platform.machine().lower()
     return {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
 

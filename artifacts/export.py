@@ -1,0 +1,159 @@
+"""Write an artifact folder: libraries, weights, runtime, and the manifest last."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..contract import Contract
+from ..errors import ToolchainError
+from ..targets import Target
+from ..versions import FFI_VERSION, TVM_VERSION, VERSION
+from . import manifest as format_
+from .manifest import FileEntry, Kernel, Library, Manifest, PassReport, Source, Versions
+from .staging import staged_folder
+from .weights import write_weights
+
+WEIGHTS_FILE = "weights.bin"
+RUNTIME_FILE = "runtime/libtvm_runtime.so"
+
+# Linkers for targets that aren't this machine's architecture.
+_CROSS_COMPILERS = {"aarch64": "aarch64-linux-gnu-gcc", "x86_64": "x86_64-linux-gnu-gcc"}
+
+
+class Exportable(Protocol):
+    """What ``tvm.compile`` returns."""
+
+    def export_library(self, file_name: str, **options: Any) -> Any: ...
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """Everything that goes into an artifact.
+
+    ``libraries`` pairs each target with its compiled executable; all take the same ``weights``, whose order is the
+    order of the entry function's weights array. The executable's ``main(*inputs, weights)`` returns an array.
+    """
+
+    libraries: Sequence[tuple[Target, Exportable]]
+    weights: Sequence[tuple[str, np.ndarray]]
+    contract: Contract
+    source: Source
+    level: str
+    passes: Sequence[PassReport] = ()
+    kernels: Sequence[Kernel] = ()
+    quantization: Mapping[str, Any] | None = None
+    tuning_records: Sequence[Mapping[str, Any]] = ()
+    include_runtime: bool = True
+
+
+def export(request: ExportRequest, output: Path, force: bool = False) -> Path:
+    """Write ``request`` as the folder ``output``, whole or not at all, and return it.
+
+    Raises UsageError when the output exists (without ``force``) or is being written by another process,
+    ToolchainError when a library can't be linked, OSError when the disk says no.
+    """
+    # abspath, not resolve: an output that is a symbolic link must be seen as one.
+    output = Path(os.path.abspath(output))
+    with staged_folder(output, force) as folder:
+        libraries = [_link(folder, request, index) for index in range(len(request.libraries))]
+        weights, weights_entry = write_weights(folder, WEIGHTS_FILE, request.weights)
+        runtime = _copy_runtime(folder) if _wants_runtime(request) else None
+        paths = [library.path for library in libraries] + ([runtime] if runtime else [])
+        files = [weights_entry, *(_entry(folder, path) for path in paths)]
+        manifest = Manifest(
+            created_by=Versions(VERSION, TVM_VERSION, FFI_VERSION),
+            source=request.source,
+            level=request.level,
+            contract=request.contract,
+            libraries=tuple(libraries),
+            weights=weights,
+            files=tuple(sorted(files, key=lambda entry: entry.path)),
+            passes=tuple(request.passes),
+            kernels=tuple(request.kernels),
+            runtime=runtime,
+            threads=request.libraries[0][0].threads,
+            quantization=request.quantization,
+            tuning_records=tuple(request.tuning_records),
+        )
+        data = manifest.to_bytes()
+        format_.from_bytes(data)  # What is written must be readable: a defect shows here, not at a user's.
+        (folder / format_.FILE_NAME).write_bytes(data)
+    return output
+
+
+def _link(folder: Path, request: ExportRequest, index: int) -> Library:
+    target, executable = request.libraries[index]
+    path = "model.so" if len(request.libraries) == 1 else f"model.{target.isa.name}.so"
+    compiler = _compiler(target)
+    with tempfile.TemporaryDirectory(prefix="onnxkiln-") as workspace:
+        try:
+            pool = _compile_pool(compiler, workspace)
+            executable.export_library(
+                str(folder / path),
+                workspace_dir=workspace,
+                cc=compiler,
+                addons=[pool],
+                options=["-pthread", "-Wl,--build-id=none"],
+            )
+        except (RuntimeError, OSError, subprocess.CalledProcessError) as error:
+            detail = error.stderr if isinstance(error, subprocess.CalledProcessError) else error
+            raise ToolchainError(
+                f"linking {path} for {target.name} with {compiler} failed: {detail}",
+                hint="check that this compiler builds a C program",
+            ) from error
+    return Library(path, target.isa.name, target.required_features, target.tvm_json())
+
+
+def _compile_pool(compiler: str, workspace: str) -> str:
+    """Compile ``parallel.c``, the thread pool that each library carries; return the object's path."""
+    source, result = Path(__file__).with_name("parallel.c"), os.path.join(workspace, "parallel.o")
+    command = [compiler, "-x", "c", "-std=c11", "-O2", "-fPIC", "-fvisibility=hidden", "-pthread", "-c"]
+    subprocess.run([*command, str(source), "-o", result], check=True, capture_output=True, text=True)
+    return result
+
+
+def _compiler(target: Target) -> str:
+    names = [os.environ.get("CC"), "cc", "gcc", "clang"]
+    if not target.is_native:
+        names = [_CROSS_COMPILERS[target.isa.architecture]]
+    for name in names:
+        if name and (found := shutil.which(name)):
+            return found
+    raise ToolchainError(
+        f"no C compiler to link code for {target.isa.architecture}: looked for {', '.join(filter(None, names))}",
+        hint="install one (Debian: apt install gcc, for another architecture gcc-aarch64-linux-gnu), or set CC",
+    )
+
+
+def _wants_runtime(request: ExportRequest) -> bool:
+    # The wheel's runtime is this machine's: of no use to another architecture.
+    return request.include_runtime and all(target.is_native for target, _ in request.libraries)
+
+
+def _copy_runtime(folder: Path) -> str:
+    package = importlib.util.find_spec("tvm")
+    if package is None or package.origin is None:
+        raise ToolchainError("TVM is not installed", hint=f"pip install apache-tvm=={TVM_VERSION}")
+    source = Path(package.origin).parent / "lib" / Path(RUNTIME_FILE).name
+    if not source.is_file():
+        raise ToolchainError(f"{source} is missing: TVM's installation is damaged", hint="install apache-tvm again")
+    (folder / RUNTIME_FILE).parent.mkdir()
+    shutil.copyfile(source, folder / RUNTIME_FILE)
+    return RUNTIME_FILE
+
+
+def _entry(folder: Path, path: str) -> FileEntry:
+    with open(folder / path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+        return FileEntry(path, digest.hexdigest(), file.tell())

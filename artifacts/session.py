@@ -1,0 +1,190 @@
+"""A loaded model: ONNX Runtime's habits over a pool of virtual machines."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import tvm_ffi
+
+from ..contract import Contract, TensorSpec
+from ..errors import InputError, KilnError, UsageError
+from .dtypes import carrier, numpy_dtype, onnx_type
+from .inputs import InputBinder
+from .manifest import Manifest
+from .pool import PoolKeeper
+from .runtime import function
+
+_CPU, _POOLED = 1, 2
+
+
+class Width(threading.local):
+    """How many threads the calling thread's parallel loops use in one library; 0 before anybody said."""
+
+    value = 0
+
+
+@dataclass(frozen=True)
+class NodeArg:
+    """One input or output as ONNX Runtime describes it: ``type`` is "tensor(float)", open dims are names."""
+
+    name: str
+    shape: list[int | str]
+    type: str
+
+
+class Session:
+    """One loaded artifact. Made by ``onnxkiln.load``; any number of threads may call ``run`` at once.
+
+    ``module`` is the loaded library, ``weights`` its tensors' array, ``width`` the library's memory of thread counts.
+    """
+
+    def __init__(self, manifest: Manifest, library: str, module: Any, weights: Any, threads: int, width: Width):
+        self._manifest = manifest
+        self._library = library
+        self._module = module
+        self._weights = weights
+        self._threads = threads
+        self._width = width
+        self._use_threads = module.get_function("onnxkiln_use_threads", True)
+        self._item = function("ffi.ArrayGetItem")
+        self._view = function("runtime.TVMTensorCreateView")
+        self._inputs = InputBinder(manifest.contract, self._view)
+        self._keeper = PoolKeeper(manifest.contract)
+        outputs = manifest.contract.outputs
+        self._convert = [self._converter(spec) for spec in outputs]
+        self._output_index = {spec.name: index for index, spec in enumerate(outputs)}
+        self._all = list(range(len(outputs)))
+        # Machines that nobody uses; each caller takes one for its call. list.pop and append are atomic.
+        self._idle = [self._new_machine()]
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the artifact says about itself."""
+        return self._manifest
+
+    @property
+    def contract(self) -> Contract:
+        """Inputs, outputs and the ranges of symbolic dims."""
+        return self._manifest.contract
+
+    @property
+    def library(self) -> str:
+        """The path, inside the artifact, of the library that was chosen for this machine."""
+        return self._library
+
+    @property
+    def threads(self) -> int:
+        """Threads that one call of ``run`` uses at most, the caller's included."""
+        return self._threads
+
+    def get_inputs(self) -> list[NodeArg]:
+        """Names, shapes and types of the inputs, in order."""
+        return [_node_arg(spec) for spec in self.contract.inputs]
+
+    def get_outputs(self) -> list[NodeArg]:
+        """Names, shapes and types of the outputs, in order."""
+        return [_node_arg(spec) for spec in self.contract.outputs]
+
+    def run(
+        self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], run_options: Any = None
+    ) -> list[np.ndarray]:
+        """Run once; the named outputs (all, when None), as arrays that own their memory.
+
+        ``input_feed`` maps every input's name to an array of its dtype; the memory may lie anywhere and be strided,
+        byte-swapped or read-only (it is then copied). ``run_options`` is there for callers written for ONNX Runtime
+        and must be None. Raises InputError when the feeds don't fit, KilnError when the compiled code refuses.
+        """
+        if run_options is not None:
+            raise UsageError("run_options are not supported")
+        wanted = self._all if output_names is None else self._indices(output_names)
+        arguments, sizes = self._inputs.bind(input_feed)
+        result = self._call(arguments, sizes)
+        item, convert = self._item, self._convert
+        return [convert[index](item(result, index)) for index in wanted]
+
+    def run_dlpack(self, inputs: Sequence[Any]) -> list[Any]:
+        """Run on tensors that speak DLPack, in the inputs' order, without a copy; outputs speak DLPack too.
+
+        The tensors must be on the CPU, contiguous, and as the contract says: dtypes, ranks and fixed dims are checked
+        by the compiled code.
+        """
+        if len(inputs) != len(self.contract.inputs):
+            raise InputError(f"expected {len(self.contract.inputs)} inputs, found {len(inputs)}")
+        tensors = [tvm_ffi.from_dlpack(value) for value in inputs]
+        result = self._call(tensors, tuple(size for tensor in tensors for size in tensor.shape))
+        return [self._item(result, index) for index in self._all]
+
+    def close(self) -> None:
+        """Give back library and weights once the calls in progress end; ``run`` raises from now on."""
+        self._module = None
+        self._idle.clear()
+        self._weights = None
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+    def _call(self, arguments: list[Any], sizes: tuple[int, ...]) -> Any:
+        try:
+            machine = self._idle.pop()
+        except IndexError:
+            machine = self._new_machine()
+        if self._width.value != self._threads:
+            self._use_threads(self._threads)
+            self._width.value = self._threads
+        try:
+            result = machine(*arguments, self._weights)
+        except Exception as error:
+            raise KilnError(f"the compiled model refused to run: {_first_line(error)}", hint=_RUN_HINT) from error
+        # A machine that raised, or was interrupted, is dropped; so is one that comes back to a closed session.
+        self._idle.append(machine)
+        if self._module is None:
+            self._idle.clear()
+        self._keeper.note(sizes)
+        return result
+
+    def _new_machine(self) -> Callable[..., Any]:
+        module = self._module
+        if module is None:
+            raise UsageError("the session is closed", hint="load the artifact again")
+        machine = module["vm_load_executable"]()
+        machine["vm_initialization"](_CPU, 0, _POOLED)
+        return machine["main"]
+
+    def _indices(self, names: Sequence[str]) -> list[int]:
+        try:
+            return [self._output_index[name] for name in names]
+        except KeyError:
+            unknown = [name for name in names if name not in self._output_index]
+            raise InputError(
+                f"unknown output(s) {', '.join(map(repr, unknown))}", hint=f"outputs: {', '.join(self._output_index)}"
+            ) from None
+
+    def _converter(self, spec: TensorSpec) -> Callable[[Any], np.ndarray]:
+        carried, dtype = carrier(spec.dtype), numpy_dtype(spec.dtype)
+        if carried is None:
+            return np.from_dlpack
+
+        def convert(tensor: Any) -> np.ndarray:
+            raw = self._view(tensor, tvm_ffi.Shape(tensor.shape), tvm_ffi.dtype(carried.name), 0)
+            return np.from_dlpack(raw).view(dtype)
+
+        return convert
+
+
+_RUN_HINT = "check shapes and values against the model; if they are right, report it with the message above"
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def _node_arg(spec: TensorSpec) -> NodeArg:
+    return NodeArg(spec.name, list(spec.shape), onnx_type(spec.dtype))
