@@ -1,0 +1,110 @@
+"""Replace operators by the tensor expressions that templates schedule, and pack constant weights for them.
+
+What is packed here, and how, depends on the operator alone, never on a schedule's parameters: one weights file serves
+every library of an artifact, and no tuning record changes the data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm import relax
+from tvm.relax.expr_functor import PyExprMutator, mutator
+from tvm.sym import Analyzer
+
+from ..schedules import batch_matmul, conv2d, depthwise_conv2d, matmul
+from ..targets import Target
+from .constants import as_array, constant, dtype_of, op_name, shape_of
+
+OUT_ELEMENTWISE_FUSABLE = 4
+"""TVM's ``OpPatternKind``: elementwise consumers may be fused behind the kernel."""
+
+
+@mutator
+class _Selector(PyExprMutator):
+    def __init__(self, mod: tvm.IRModule, target: Target):
+        super().__init__(mod)
+        self.target = target
+        self.count = 0
+
+    def visit_call_(self, call: relax.Call) -> relax.Expr:
+        call = self.visit_expr_post_order(call)
+        select = _SELECTORS.get(op_name(call))
+        kernel = select(self, call) if select else None
+        if kernel is None:
+            return call
+        self.count += 1
+        return kernel
+
+    def known(self, expr: relax.Expr) -> np.ndarray | None:
+        bound = self.lookup_binding(expr) if isinstance(expr, relax.Var) else expr
+        return None if bound is None else as_array(bound)
+
+    def te(self, function: Callable[..., Any], *args: Any) -> relax.Expr:
+        attrs = {"op_pattern": OUT_ELEMENTWISE_FUSABLE}
+        name = function.__name__
+        return self.builder_.call_te(function, *args, primfunc_name_hint=name, primfunc_attrs=attrs)
+
+
+def _ints(values: Any) -> list[int]:
+    return [int(value) for value in values]
+
+
+def _conv2d(selector: _Selector, call: relax.Call) -> relax.Expr | None:
+    data, weight = call.args[0], selector.known(call.args[1])
+    attrs = call.attrs
+    if weight is None or dtype_of(data) != "float32" or (attrs.data_layout, attrs.kernel_layout) != ("NHWC", "OIHW"):
+        return None
+    strides, padding, dilation, groups = _ints(attrs.strides), _ints(attrs.padding), _ints(attrs.dilation), int(attrs.groups)
+    shape = shape_of(data)
+    out, per_group, _, kernel = weight.shape
+    width = conv2d.output_size(shape[2], kernel, strides[1], dilation[1], padding[1], padding[3])
+    if groups == 1:
+        tile = conv2d.pixel_tile(width, out, selector.target)
+        packed = constant(conv2d.pack(weight))
+        return selector.te(conv2d.conv2d, data, packed, out, strides, padding, dilation, tile)
+    if groups == out and per_group == 1 and groups == shape[3]:
+        tile = depthwise_conv2d.pixel_tile(width, kernel, selector.target)
+        packed = constant(depthwise_conv2d.pack(weight))
+        return selector.te(depthwise_conv2d.depthwise_conv2d, data, packed, strides, padding, dilation, tile)
+    return None
+
+
+def _matmul(selector: _Selector, call: relax.Call) -> relax.Expr | None:
+    left, right = call.args
+    a, b = shape_of(left), shape_of(right)
+    if a is None or b is None or len(a) < 2 or len(b) < 2 or dtype_of(left) != "float32" or dtype_of(right) != "float32":
+        return None
+    weight = selector.known(right)
+    if weight is not None and weight.ndim == 2:
+        columns = weight.shape[1]
+        tile = matmul.row_tile(a[-2], columns, selector.target)
+        return selector.te(matmul.matmul, left, constant(matmul.pack(weight)), columns, tile)
+    if not _same_batch(a[:-2], b[:-2]):
+        return None
+    tile = matmul.row_tile(a[-2], b[-1] if isinstance(b[-1], int) else 2 * conv2d.BLOCK, selector.target)
+    return selector.te(batch_matmul.batch_matmul, left, right, tile)
+
+
+def _same_batch(left: list[Any], right: list[Any]) -> bool:
+    analyzer = Analyzer()
+    equal = (analyzer.can_prove_equal(x, y) for x, y in zip(left, right, strict=False))
+    return not right or (len(left) == len(right) and all(equal))
+
+
+_SELECTORS: dict[str, Callable[[_Selector, relax.Call], relax.Expr | None]] = {
+    "relax.nn.conv2d": _conv2d,
+    "relax.matmul": _matmul,
+}
+
+
+def select_kernels(mod: tvm.IRModule, target: Target) -> tuple[tvm.IRModule, int]:
+    """Returns the module and how many operators became kernels with a template."""
+    selector = _Selector(mod, target)
+    function = selector.visit_expr(mod["main"])
+    mod = selector.builder_.get()
+    mod["main"] = function
+    return mod, selector.count

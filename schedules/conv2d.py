@@ -1,0 +1,127 @@
+"""Dense 2-D convolution, channels last, constant packed weights: a register tile of pixels by 16-lane blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from tvm import te, tirx
+from tvm.s_tir import Schedule
+from tvm.s_tir.schedule import SBlockRV
+
+from ..targets import Target
+from .blocks import TEMPLATE_KEY, as_int, extent
+from .generic import PARALLEL_MIN_WORK
+from .matmul import vectorize_rows
+from .template import Parameters, register
+from .tiles import BLOCK, accumulators, best_tile, finish_epilogue, registers_per_block, schedule_prologue
+
+NAME = "conv2d"
+
+
+def pack(weight: np.ndarray) -> np.ndarray:
+    """[O, C, kh, kw] → [ceil(O / 16), kh, kw, C, 16], zeros in the last block's unused channels."""
+    out, channels, height, width = weight.shape
+    blocks = -(-out // BLOCK)
+    padded = np.zeros((blocks * BLOCK, channels, height, width), weight.dtype)
+    padded[:out] = weight
+    return np.ascontiguousarray(padded.reshape(blocks, BLOCK, channels, height, width).transpose(0, 3, 4, 2, 1))
+
+
+def output_size(size: Any, kernel: int, stride: int, dilation: int, before: int, after: int) -> Any:
+    return (size + before + after - dilation * (kernel - 1) - 1) // stride + 1
+
+
+def pixel_tile(width: Any, out_channels: int, target: Target) -> int:
+    """Pixels of the register tile; part of the expression, because it rounds the computed width up."""
+    return best_tile(as_int(width), -(-out_channels // BLOCK), target)[0]
+
+
+def pad_spatial(data: te.Tensor, padding: Sequence[int]) -> te.Tensor:
+    """Zeros around height and width; ``padding`` is (top, left, bottom, right)."""
+    if not any(padding):
+        return data
+    top, left, bottom, right = padding
+    n, h, w, c = data.shape
+
+    def padded(b: Any, y: Any, x: Any, ch: Any) -> Any:
+        inside = tirx.all(y >= top, y < h + top, x >= left, x < w + left)
+        return tirx.if_then_else(inside, data[b, y - top, x - left, ch], tirx.const(0, data.dtype))
+
+    return te.compute((n, h + top + bottom, w + left + right, c), padded, name="pad")
+
+
+def conv2d(
+    data: te.Tensor,
+    weight: te.Tensor,
+    out_channels: int,
+    strides: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    tile: int,
+) -> te.Tensor:
+    """[N, H, W, C] x packed [ceil(O / 16), kh, kw, C, 16] → [N, H', W', O].
+
+    Whole tiles are computed: pixels past the row's last repeat it, so no load leaves the buffer.
+    """
+    _, kh, kw, channels, _ = (as_int(dim) for dim in weight.shape)
+    n, h, w, _ = data.shape
+    top, left, bottom, right = padding
+    rows = output_size(h, kh, strides[0], dilation[0], top, bottom)
+    columns = output_size(w, kw, strides[1], dilation[1], left, right)
+    source = pad_spatial(data, padding)
+    ry, rx, rc = (te.reduce_axis((0, size), name=name) for size, name in ((kh, "ry"), (kw, "rx"), (channels, "rc")))
+
+    def pixel(b: Any, y: Any, x: Any, o: Any) -> Any:
+        column = tirx.min(x, columns - 1) * strides[1] + rx * dilation[1]
+        value = source[b, y * strides[0] + ry * dilation[0], column, rc]
+        return te.sum(value * weight[o // BLOCK, ry, rx, rc, o % BLOCK], axis=[ry, rx, rc])
+
+    padded = (n, rows, tirx.floordiv(columns + tile - 1, tile) * tile, weight.shape[0] * BLOCK)
+    tiles = te.compute(padded, pixel, name="conv2d", attrs={TEMPLATE_KEY: NAME, "pixels": tile})
+    return te.compute((n, rows, columns, out_channels), lambda *index: tiles[index], name="pixels")
+
+
+class Conv2d:
+    """Parameters: ``blocks``, the 16-lane blocks of a tile. The pixels are fixed by the expression."""
+
+    name = NAME
+
+    def space(self, schedule: Schedule, anchor: SBlockRV, target: Target) -> Mapping[str, list[int]]:
+        count = (extent(schedule, schedule.get_loops(anchor)[3]) or BLOCK) // BLOCK
+        return {"blocks": [n for n in range(1, 9) if count % n == 0]}
+
+    def default(self, schedule: Schedule, anchor: SBlockRV, target: Target) -> Parameters:
+        pixels = int(schedule.get(anchor).annotations["pixels"])
+        limit = max(1, accumulators(target) // (pixels * registers_per_block(target)))
+        return {"blocks": max(n for n in self.space(schedule, anchor, target)["blocks"] if n <= limit)}
+
+    def apply(self, schedule: Schedule, anchor: SBlockRV, parameters: Parameters, target: Target) -> None:
+        pixels = int(schedule.get(anchor).annotations["pixels"])
+        before, output = finish_epilogue(schedule, anchor)
+        n, y, x, o, ry, rx, rc = schedule.get_loops(anchor)
+        x_tile, x_inner = schedule.split(x, [None, pixels])
+        o_tile, o_block, lane = schedule.split(o, [None, parameters["blocks"], BLOCK])
+        schedule.reorder(n, o_tile, y, x_tile, ry, rx, rc, x_inner, o_block, lane)
+        schedule.reverse_compute_at(output, x_tile)
+        vectorize_rows(schedule, output)
+        schedule.vectorize(lane)
+        schedule.unroll(o_block)
+        schedule.unroll(x_inner)
+        if self._is_large(schedule, anchor):
+            schedule.parallel(schedule.fuse(n, o_tile, y))
+        schedule_prologue(schedule, before, target)
+        schedule.decompose_reduction(anchor, ry)
+
+    def _is_large(self, schedule: Schedule, anchor: SBlockRV) -> bool:
+        work = 1
+        for loop in schedule.get_loops(anchor):
+            size = extent(schedule, loop)
+            if size is None:
+                return True
+            work *= size
+        return work >= 4 * PARALLEL_MIN_WORK
+
+
+register(Conv2d())

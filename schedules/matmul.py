@@ -1,0 +1,110 @@
+"""Matrix product with constant, packed weights: a register tile of rows by 16-lane blocks, reduction outside.
+
+The tile is that of Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from tvm import te, tirx
+from tvm.s_tir import Schedule
+from tvm.s_tir.schedule import SBlockRV
+
+from ..targets import Target
+from .blocks import TEMPLATE_KEY, as_int, extent
+from .generic import PARALLEL_MIN_WORK
+from .template import Parameters, register
+from .tiles import BLOCK, accumulators, best_tile, finish_epilogue, registers_per_block, schedule_prologue
+
+NAME = "matmul"
+
+
+def pack(weight: np.ndarray) -> np.ndarray:
+    """[K, N] → [ceil(N / 16), K, 16], zeros in the last block's unused columns."""
+    depth, columns = weight.shape
+    blocks = -(-columns // BLOCK)
+    padded = np.zeros((depth, blocks * BLOCK), weight.dtype)
+    padded[:, :columns] = weight
+    return np.ascontiguousarray(padded.reshape(depth, blocks, BLOCK).transpose(1, 0, 2))
+
+
+def row_tile(rows: Any, columns: int, target: Target) -> int:
+    """Rows of the register tile; part of the expression, because it rounds the number of computed rows up."""
+    return best_tile(as_int(rows), -(-columns // BLOCK), target)[0]
+
+
+def matmul(data: te.Tensor, weight: te.Tensor, columns: int, tile: int) -> te.Tensor:
+    """[..., M, K] x packed [ceil(N / 16), K, 16] → [..., M, N] with N = ``columns``.
+
+    Computed are whole tiles: rows past the last repeat it, so no load leaves the buffer and no branch is in the kernel.
+    """
+    *outer, rows, depth = data.shape
+    k = te.reduce_axis((0, depth), name="k")
+    padded = [*outer, tirx.floordiv(rows + tile - 1, tile) * tile, weight.shape[0] * BLOCK]
+
+    def product(*index: tirx.Var) -> Any:
+        *batch, i, j = index
+        return te.sum(data[(*batch, tirx.min(i, rows - 1), k)] * weight[j // BLOCK, k, j % BLOCK], axis=k)
+
+    tiles = te.compute(padded, product, name="matmul", attrs={TEMPLATE_KEY: NAME, "rows": tile})
+    return te.compute([*outer, rows, columns], lambda *index: tiles[index], name="rows")
+
+
+class Matmul:
+    """Parameters: ``blocks``, the 16-lane blocks of a tile. The rows are fixed by the expression."""
+
+    name = NAME
+
+    def space(self, schedule: Schedule, anchor: SBlockRV, target: Target) -> Mapping[str, list[int]]:
+        count = self._blocks(schedule, anchor)
+        return {"blocks": [n for n in range(1, 9) if count % n == 0]}
+
+    def default(self, schedule: Schedule, anchor: SBlockRV, target: Target) -> Parameters:
+        rows = int(schedule.get(anchor).annotations["rows"])
+        limit = max(1, accumulators(target) // (rows * registers_per_block(target)))
+        return {"blocks": max(n for n in self.space(schedule, anchor, target)["blocks"] if n <= limit)}
+
+    def _blocks(self, schedule: Schedule, anchor: SBlockRV) -> int:
+        return (extent(schedule, schedule.get_loops(anchor)[-2]) or BLOCK) // BLOCK
+
+    def apply(self, schedule: Schedule, anchor: SBlockRV, parameters: Parameters, target: Target) -> None:
+        rows = int(schedule.get(anchor).annotations["rows"])
+        before, output = finish_epilogue(schedule, anchor)
+        *outer, i, j, k = schedule.get_loops(anchor)
+        i_tile, i_inner = schedule.split(i, [None, rows])
+        j_tile, j_block, lane = schedule.split(j, [None, parameters["blocks"], BLOCK])
+        schedule.reorder(*outer, j_tile, i_tile, k, i_inner, j_block, lane)
+        schedule.reverse_compute_at(output, i_tile)
+        vectorize_rows(schedule, output)
+        schedule.vectorize(lane)
+        schedule.unroll(j_block)
+        schedule.unroll(i_inner)
+        self._parallelize(schedule, [*outer, j_tile], i_tile, k, rows * parameters["blocks"] * BLOCK)
+        schedule_prologue(schedule, before, target)
+        schedule.decompose_reduction(anchor, k)
+
+    def _parallelize(self, schedule: Schedule, outer: list[Any], i_tile: Any, k: Any, tile: int) -> None:
+        counts = [extent(schedule, loop) for loop in [*outer, i_tile]]
+        work = tile * (extent(schedule, k) or 1)
+        for count in counts:
+            work *= count or 1
+        if work < 4 * PARALLEL_MIN_WORK and None not in counts:
+            return
+        many_columns = (counts[-2] or 1) >= 4
+        fused = schedule.fuse(*outer) if many_columns else schedule.fuse(*outer, i_tile)
+        schedule.parallel(fused)
+
+
+def vectorize_rows(schedule: Schedule, output: SBlockRV) -> None:
+    """Vectorise the block that writes a tile out along its last axis."""
+    loop = schedule.get_loops(output)[-1]
+    size = extent(schedule, loop)
+    if size is None or size > BLOCK:
+        _, loop = schedule.split(loop, [None, BLOCK])
+    schedule.vectorize(loop)
+
+
+register(Matmul())

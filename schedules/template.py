@@ -1,0 +1,95 @@
+"""What a schedule template is, the registry of them, and the dispatch from a fused function to its schedule."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import tvm
+from tvm import tirx
+from tvm.s_tir import Schedule
+from tvm.s_tir.schedule import SBlockRV, ScheduleError
+
+from ..targets import Target
+from .blocks import anchor_of
+from .generic import apply_generic, is_vectorized
+
+Parameters = Mapping[str, int]
+
+
+class Template(Protocol):
+    """A schedule with named parameters for one kind of anchor block.
+
+    ``default`` is an analytic choice that is good with no measurement; ``space`` names the candidates of each
+    parameter; ``apply`` schedules the whole function, prologue and epilogue included.
+    """
+
+    name: str
+
+    def space(self, schedule: Schedule, anchor: SBlockRV, target: Target) -> Mapping[str, list[int]]: ...
+
+    def default(self, schedule: Schedule, anchor: SBlockRV, target: Target) -> Parameters: ...
+
+    def apply(self, schedule: Schedule, anchor: SBlockRV, parameters: Parameters, target: Target) -> None: ...
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    """A scheduled function; ``template`` is None where the generic rule served, ``reason`` says why it had to."""
+
+    function: tirx.PrimFunc
+    template: str | None
+    parameters: Parameters
+    vectorized: bool
+    reason: str = ""
+
+
+_TEMPLATES: dict[str, Template] = {}
+
+
+def register(template: Template) -> Template:
+    _TEMPLATES[template.name] = template
+    return template
+
+
+def templates() -> Mapping[str, Template]:
+    """All templates by name; imports the modules of this package on first use."""
+    if not _TEMPLATES:
+        package = importlib.import_module(__package__ or "")
+        for module in pkgutil.iter_modules(package.__path__):
+            importlib.import_module(f"{__package__}.{module.name}")
+    return _TEMPLATES
+
+
+def schedule_function(function: tirx.PrimFunc, target: Target) -> Scheduled:
+    """Schedule one fused function by the template that its anchor names, else by the generic rule."""
+    reason = "no template for this operator"
+    schedule = Schedule(tvm.IRModule({"main": function}))
+    anchor = anchor_of(schedule)
+    if anchor is not None:
+        block, name = anchor
+        template = templates()[name]
+        try:
+            parameters = template.default(schedule, block, target)
+            template.apply(schedule, block, parameters, target)
+            return _finished(schedule, name, parameters)
+        except ScheduleError as error:
+            reason = f"template {name} failed: {_message(error)}"
+    schedule = Schedule(tvm.IRModule({"main": function}))
+    apply_generic(schedule, target.vector_lanes)
+    return _finished(schedule, None, {}, reason)
+
+
+def _finished(schedule: Schedule, template: str | None, parameters: Parameters, reason: str = "") -> Scheduled:
+    function = schedule.mod["main"]
+    return Scheduled(function, template, parameters, is_vectorized(function), reason)
+
+
+def _message(error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if line.startswith("Error message")]
+    return lines[0].removeprefix("Error message: ") if lines else str(error).splitlines()[-1]
+
+

@@ -1,0 +1,69 @@
+"""Register tiles: how many rows (or pixels) by how many 16-lane blocks of output channels a kernel keeps in registers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tvm.s_tir import Schedule
+from tvm.s_tir.schedule import SBlockRV
+
+from ..targets import Target
+from .blocks import all_blocks
+from .generic import schedule_block
+
+BLOCK = 16
+"""Output channels of a packed block: 64 bytes of fp32, on every CPU, so that one weights file serves them all."""
+
+
+def accumulators(target: Target) -> int:
+    """Vector registers to hold sums in; the rest carries weights and broadcast inputs."""
+    return 26 if target.vector_lanes == 16 else 12
+
+
+def registers_per_block(target: Target) -> int:
+    return max(1, BLOCK // target.vector_lanes)
+
+
+def tiles(rows: int | None, blocks: int, target: Target) -> Iterator[tuple[int, int]]:
+    """(rows, blocks) pairs that fit the registers; the number of blocks divides ``blocks``.
+
+    ``rows`` None stands for a symbolic number of them.
+    """
+    limit = accumulators(target) // registers_per_block(target)
+    for width in range(1, min(blocks, 8) + 1):
+        if blocks % width == 0:
+            for height in range(1, min(limit // width, rows or limit) + 1):
+                yield height, width
+
+
+def best_tile(rows: int | None, blocks: int, target: Target) -> tuple[int, int]:
+    """The tile with most multiply-adds per load, counting the rows that the last tile computes in vain."""
+
+    def score(tile: tuple[int, int]) -> float:
+        height, width = tile
+        per_load = height * width / (height + width * registers_per_block(target))
+        # Few sums in flight wait for the multiply-add's latency: 4 cycles on each of 2 ports.
+        in_flight = min(1.0, height * width * registers_per_block(target) / 10)
+        if rows is None:
+            useful = 1.0 if height <= 8 else 0.9  # a symbolic size wants a short tail
+        else:
+            useful = rows / (-(-rows // height) * height)
+        return min(per_load, 3.0) ** 0.5 * in_flight * useful
+
+    return max(tiles(rows, blocks, target), key=score)
+
+
+def finish_epilogue(schedule: Schedule, anchor: SBlockRV) -> tuple[list[SBlockRV], SBlockRV]:
+    """(blocks before the anchor, the one block after it) once all between anchor and output are inlined."""
+    blocks = all_blocks(schedule)
+    names = [schedule.get(block).name_hint for block in blocks]
+    position = names.index(schedule.get(anchor).name_hint)
+    for block in blocks[position + 1 : -1]:
+        schedule.compute_inline(block)
+    return blocks[:position], blocks[-1]
+
+
+def schedule_prologue(schedule: Schedule, blocks: list[SBlockRV], target: Target) -> None:
+    """Padding and the like run before the kernel, as loop nests of their own."""
+    for block in blocks:
+        schedule_block(schedule, block, target.vector_lanes)
