@@ -216,12 +216,21 @@ def host_cpus() -> list[int]:
     return sorted(os.sched_getaffinity(0))
 
 
-def host_cores(folder: Path = Path("/sys/devices/system/cpu")) -> int:
-    """Physical cores among the CPUs that this process may use: hyper-threads of one core count once."""
+def host_cores(folder: Path = Path("/sys/devices/system/cpu"), quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """Physical cores that this process may use: hyper-threads count once, a container's CPU quota is respected."""
     cores = set()
     for cpu in host_cpus():
         try:
             cores.add((folder / f"cpu{cpu}" / "topology" / "thread_siblings_list").read_text().strip())
         except OSError:
             cores.add(str(cpu))
-    return max(1, len(cores))
+    return max(1, min(len(cores), _quota(quota)))
+
+
+def _quota(path: Path) -> int:
+    """Whole CPUs of a cgroup's quota, "200000 100000" being 2; a large number where there is none."""
+    try:
+        limit, period = path.read_text().split()
+        return max(1, int(limit) // int(period))
+    except (OSError, ValueError, ZeroDivisionError):
+        return 1 << 16

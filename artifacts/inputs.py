@@ -8,11 +8,16 @@ from typing import Any
 import numpy as np
 import tvm_ffi
 
-from ..contract import Contract, TensorSpec
+from ..contract import Contract, DimRange, TensorSpec
 from ..errors import InputError
 from .dtypes import carrier, numpy_dtype
 
-Convert = Callable[[Any], Any]
+_MAX_KNOWN = 1024
+_ANY = DimRange()
+
+
+class _Unfit(Exception):
+    """Something about the feeds is wrong; ``_problems`` finds the words."""
 
 
 class InputBinder:
@@ -20,7 +25,7 @@ class InputBinder:
 
     The common case, a writable C-contiguous array of the right dtype, costs a few comparisons and is passed as it
     is. Everything else goes through ``_convert``, which copies (strided, Fortran-ordered, byte-swapped, read-only,
-    misaligned) or notes what is wrong; one InputError then lists all of it.
+    misaligned) or notes that something is wrong; then one InputError lists all of it.
     """
 
     def __init__(self, contract: Contract, view: Callable[..., Any]):
@@ -29,79 +34,67 @@ class InputBinder:
         self._dtypes = [numpy_dtype(spec.dtype) for spec in contract.inputs]
         self._carriers = [carrier(spec.dtype) for spec in contract.inputs]
         self._plan = [
-            # The dtype of None matches nothing: carried dtypes always take the slow way.
+            # No dtype is None: what needs a carrier always takes the slow way.
             (spec.name, dtype if carried is None else None, _static(spec), index)
             for index, (spec, dtype, carried) in enumerate(zip(contract.inputs, self._dtypes, self._carriers))
         ]
-        # Where each symbolic dim appears: (name, input, axis).
         self._symbols = [
             (dim, index, axis)
             for index, spec in enumerate(contract.inputs)
             for axis, dim in enumerate(spec.shape)
             if isinstance(dim, str)
         ]
+        # Shapes of the inputs with open dims that have passed all checks.
+        self._known: set[tuple[tuple[int, ...], ...]] = set()
 
-    @property
-    def is_dynamic(self) -> bool:
-        """Whether any input has a symbolic dim."""
-        return bool(self._symbols)
-
-    def bind(self, feeds: Mapping[str, Any]) -> tuple[list[Any], tuple[int, ...]]:
-        """The arguments in order, and the sizes of all symbolic dims; raises InputError."""
+    def bind(self, feeds: Mapping[str, Any]) -> tuple[list[Any], tuple[tuple[int, ...], ...]]:
+        """The arguments in order, and the shapes of the inputs that have open dims. Raises InputError."""
         arguments: list[Any] = []
-        arrays: list[Any] = []
+        shapes: list[tuple[int, ...]] = []
         try:
             for name, dtype, shape, index in self._plan:
                 array = feeds[name]
-                if (
-                    type(array) is np.ndarray
-                    and array.dtype is dtype
-                    and array.flags.carray
-                    and (array.shape == shape if shape is not None else self._fits(array, index))
-                ):
-                    arguments.append(array)
-                    arrays.append(array)
-                else:
+                if type(array) is not np.ndarray or array.dtype is not dtype or not array.flags.carray:
                     array, argument = self._convert(array, index)
                     arguments.append(argument)
-                    arrays.append(array)
+                else:
+                    arguments.append(array)
+                if shape is None:
+                    shapes.append(array.shape)
+                elif array.shape != shape:
+                    raise _Unfit
             if len(feeds) != len(arguments):
-                raise InputError("surplus")
-            return arguments, self._sizes(arrays) if self._symbols else ()
-        except (KeyError, InputError, TypeError):
+                raise _Unfit
+            key = tuple(shapes)
+            if key and key not in self._known:
+                self._learn(key, feeds)
+            return arguments, key
+        except (KeyError, TypeError, _Unfit):
             problems = self._problems(feeds)
             if not problems:
                 raise
         expected = "; ".join(map(str, self._contract.inputs)) or "nothing"
-        raise InputError(self._message(problems), hint=f"give {expected}") from None
+        raise InputError(_message(problems), hint=f"give {expected}") from None
 
-    def _fits(self, array: np.ndarray, index: int) -> bool:
-        shape = self._contract.inputs[index].shape
-        return array.ndim == len(shape) and all(d == n for d, n in zip(shape, array.shape) if type(d) is int)
-
-    def _sizes(self, arrays: list[np.ndarray]) -> tuple[int, ...]:
-        """The size at each symbolic position; InputError (without words) when they disagree or leave their range."""
-        first: dict[str, int] = {}
-        sizes = []
-        for name, index, axis in self._symbols:
-            size = arrays[index].shape[axis]
-            sizes.append(size)
-            if first.setdefault(name, size) != size or size not in self._contract.dims.get(name, _ANY):
-                raise InputError("dims")
-        return tuple(sizes)
+    def _learn(self, key: tuple[tuple[int, ...], ...], feeds: Mapping[str, Any]) -> None:
+        if self._problems(feeds):
+            raise _Unfit
+        if len(self._known) >= _MAX_KNOWN:
+            self._known.clear()
+        self._known.add(key)
 
     def _convert(self, value: Any, index: int) -> tuple[np.ndarray, Any]:
-        """The value as an array, and as an argument. InputError without words: ``_problems`` finds them."""
+        """The value as an array of the right dtype, and as an argument."""
         spec, dtype, carried = self._contract.inputs[index], self._dtypes[index], self._carriers[index]
         array = as_array(value)
-        if array is None or array.dtype.newbyteorder("=") != dtype or not self._fits(array, index):
-            raise InputError("unfit")
+        if array is None or array.dtype.newbyteorder("=") != dtype:
+            raise _Unfit
         if not (array.flags.carray and array.dtype.isnative):
             array = np.array(array, dtype=dtype, order="C")
         if carried is None:
             return array, array
-        raw = array.reshape(-1).view(carried).reshape(array.shape)
-        return array, self._view(tvm_ffi.from_dlpack(raw), tvm_ffi.Shape(array.shape), tvm_ffi.dtype(spec.dtype), 0)
+        raw = tvm_ffi.from_dlpack(array.reshape(-1).view(carried))
+        return array, self._view(raw, tvm_ffi.Shape(array.shape), tvm_ffi.dtype(spec.dtype), 0)
 
     def _problems(self, feeds: Any) -> list[str]:
         if not isinstance(feeds, Mapping):
@@ -137,18 +130,6 @@ class InputBinder:
                 problems.append(f"dim {dim!r} is {first[dim][0]} ({first[dim][1]}) and {size} ({place})")
         return problems
 
-    @staticmethod
-    def _message(problems: list[str]) -> str:
-        return problems[0] if len(problems) == 1 else "\n".join([f"{len(problems)} problems:", *problems])
-
-
-class _Any:
-    def __contains__(self, size: int) -> bool:
-        return True
-
-
-_ANY = _Any()
-
 
 def as_array(value: Any) -> np.ndarray | None:
     """Arrays, NumPy scalars, and CPU tensors of other libraries (DLPack) as arrays; None for anything else."""
@@ -164,6 +145,10 @@ def as_array(value: Any) -> np.ndarray | None:
 
 def _static(spec: TensorSpec) -> tuple[int, ...] | None:
     return spec.shape if all(type(dim) is int for dim in spec.shape) else None  # type: ignore[return-value]
+
+
+def _message(problems: list[str]) -> str:
+    return problems[0] if len(problems) == 1 else "\n  ".join([f"{len(problems)} things are wrong:", *problems])
 
 
 def _problem(spec: TensorSpec, dtype: np.dtype, value: Any) -> tuple[str, np.ndarray | None]:

@@ -7,6 +7,8 @@ blocks in use are not touched, and the next runs fill it again.
 
 from __future__ import annotations
 
+import re
+
 from ..contract import Contract
 from .runtime import function
 
@@ -22,25 +24,25 @@ class PoolKeeper:
 
     def __init__(self, contract: Contract):
         self._clear = function("vm.builtin.memory_manager.clear")
-        self._seen: set[tuple[int, ...]] = set()
-        self._data_dependent = _has_own_dims(contract)
+        self._seen: set[tuple[tuple[int, ...], ...]] = set()
+        self.counts_runs = _has_own_dims(contract)
         self._runs = 0
 
-    def note(self, sizes: tuple[int, ...]) -> None:
-        """Tell of a finished run and the sizes of its symbolic dims."""
-        if sizes and sizes not in self._seen:
+    def note(self, shapes: tuple[tuple[int, ...], ...]) -> None:
+        """Tell of a finished run and the shapes of its inputs with open dims."""
+        if shapes not in self._seen:
             if len(self._seen) >= _SHAPES:
                 self._seen.clear()
                 self._clear()
-            self._seen.add(sizes)
-        if self._data_dependent:
+            self._seen.add(shapes)
+        if self.counts_runs:
             self._runs += 1
             if self._runs % _RUNS == 0:
                 self._clear()
 
 
 def _has_own_dims(contract: Contract) -> bool:
-    """Whether an output has a dim whose name no input bears: its size depends on the data."""
+    """Whether an output has a dim that isn't made of the inputs' dims: its size depends on the data."""
     known = {dim for spec in contract.inputs for dim in spec.shape if isinstance(dim, str)}
-    names = {dim for spec in contract.outputs for dim in spec.shape if isinstance(dim, str) and dim.isidentifier()}
-    return not names <= known
+    dims = {dim for spec in contract.outputs for dim in spec.shape if isinstance(dim, str)} - known
+    return any(name not in known for dim in dims for name in re.findall(r"[A-Za-z_]\w*", dim))

@@ -68,6 +68,19 @@ class Module:
         return out
 """
 
+# y = 2 x in a loop without any schedule: what becomes of it is LLVM's own choice.
+PLAIN_LOOP = """
+@I.ir_module
+class Module:
+    @T.prim_func(s_tir=True)
+    def plain(x: T.Buffer((4096,), "float32"), y: T.Buffer((4096,), "float32")):
+        T.func_attr({{"tirx.noalias": True}})
+        for outer in T.serial(4096):
+            with T.sblock("y"):
+                i = T.axis.spatial(4096, outer)
+                y[i] = x[i] * T.float32(2)
+"""
+
 SOURCE = Source("tiny.onnx", "0" * 64, {"ai.onnx": 20})
 
 

@@ -1,0 +1,132 @@
+"""What a machine can do, and how targets are named."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+import tvm
+
+import tiny_artifacts
+from onnxkiln import targets
+from onnxkiln.errors import UsageError
+
+
+def write_cpuinfo(folder: Path, *flags: str) -> Path:
+    path = folder / "cpuinfo"
+    path.write_text("".join(f"processor\t: {i}\nflags\t\t: {line}\n" for i, line in enumerate(flags)))
+    return path
+
+
+def test_features_are_those_of_every_processor_under_llvm_names(tmp_path: Path) -> None:
+    path = write_cpuinfo(tmp_path, "fpu sse4_1 abm pni avx512_vnni lahf_lm", "fpu sse4_1 abm pni avx2 lahf_lm")
+    assert targets.host_features(path) == {"fpu", "sse4.1", "lzcnt", "sse3", "sahf"}
+
+
+def test_arm_features(tmp_path: Path) -> None:
+    path = tmp_path / "cpuinfo"
+    path.write_text("processor : 0\nFeatures : fp asimd crc32\n")
+    assert targets.ISAS["aarch64"].features <= targets.host_features(path)
+
+
+def test_no_cpuinfo_means_no_features(tmp_path: Path) -> None:
+    assert targets.host_features(tmp_path / "none") == frozenset()
+
+
+def test_levels_contain_one_another() -> None:
+    levels = [targets.ISAS[f"x86-64-v{n}"] for n in (1, 2, 3, 4)]
+    for lower, higher in zip(levels, levels[1:]):
+        assert lower.features < higher.features
+        assert lower.rank < higher.rank
+
+
+@pytest.mark.parametrize("name", list(targets.ISAS))
+def test_llvm_agrees_on_what_a_level_contains(name: str) -> None:
+    """The feature list that the loader checks is exactly what the code generator is allowed to use."""
+    target = targets.parse(f"cpu:{name}")[0]
+    llvm = set(tvm.target.codegen.llvm_get_cpu_features(tvm.target.Target(target.tvm_json())))
+    assert set(target.required_features) <= llvm
+    instructions = {"avx", "avx2", "avx512f", "avx512bf16", "avx512vnni", "avxvnni", "fma", "sse4.2", "movbe", "bmi2"}
+    assert llvm & instructions <= set(target.required_features)
+
+
+def test_host_claims_only_what_the_kernel_reports() -> None:
+    host = targets.host()
+    assert set(host.required_features) <= targets.host_features()
+    assert not targets.missing_features(host.required_features)
+    llvm = set(tvm.target.codegen.llvm_get_cpu_features(tvm.target.Target(host.tvm_json())))
+    assert set(host.required_features) <= llvm
+
+
+def test_missing_features_are_named() -> None:
+    assert targets.missing_features(["sse2", "teleport", "avx1024"]) == ["avx1024", "teleport"]
+
+
+def test_caches_come_from_sysfs(tmp_path: Path) -> None:
+    for index, (kind, level, size) in enumerate([("Data", 1, "48K"), ("Instruction", 1, "64K"), ("Unified", 2, "2M")]):
+        folder = tmp_path / f"index{index}"
+        folder.mkdir()
+        for name, value in (("type", kind), ("level", level), ("size", size)):
+            (folder / name).write_text(f"{value}\n")
+    assert targets.host_caches(tmp_path) == {1: 48 * 1024, 2: 2 * 1024 * 1024}
+
+
+def test_hyper_threads_count_once_and_a_quota_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(targets, "host_cpus", lambda: [0, 1, 2, 3])
+    for cpu, siblings in enumerate(["0,2", "1,3", "0,2", "1,3"]):
+        folder = tmp_path / f"cpu{cpu}" / "topology"
+        folder.mkdir(parents=True)
+        (folder / "thread_siblings_list").write_text(siblings)
+    quota = tmp_path / "cpu.max"
+    assert targets.host_cores(tmp_path, quota) == 2
+    quota.write_text("max 100000\n")
+    assert targets.host_cores(tmp_path, quota) == 2
+    quota.write_text("150000 100000\n")
+    assert targets.host_cores(tmp_path, quota) == 1
+
+
+def test_parse_reads_lists_in_order() -> None:
+    names = [target.isa.name for target in targets.parse("cpu:x86-64-v3, cpu:x86-64-v1,cpu:aarch64")]
+    assert names == ["x86-64-v3", "x86-64-v1", "aarch64"]
+
+
+def test_parse_gives_lanes_and_tvms_name() -> None:
+    v4 = targets.parse("cpu:x86-64-v4")[0]
+    assert (v4.vector_lanes, v4.mcpu) == (16, "x86-64-v4")
+    assert v4.tvm_json()["mattr"] == ["-prefer-256-bit"]
+    v1 = targets.parse("cpu:x86-64-v1")[0]
+    assert (v1.vector_lanes, v1.mcpu) == (4, "x86-64")
+    assert targets.parse("cpu:aarch64")[0].tvm_json()["mtriple"].startswith("aarch64")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("cpu:x86-64-v9", "unknown target 'cpu:x86-64-v9'"),
+        ("", "unknown target ''"),
+        ("cpu,,", "unknown target ''"),
+        ("gpu", "unknown target 'gpu'"),
+        ("cuda", "not built yet"),
+        ("cuda:sm_90", "not built yet"),
+        ('{"kind": "llvm"}', "not built yet"),
+        ("cpu:x86-64-v3,cpu:x86-64-v3", "both mean x86-64-v3"),
+    ],
+)
+def test_parse_refuses(text: str, words: str) -> None:
+    with pytest.raises(UsageError, match="cpu") as caught:
+        targets.parse(text)
+    assert words in str(caught.value)
+
+
+@pytest.mark.skipif(targets.host_architecture() != "x86_64", reason="x86-64's registers")
+@pytest.mark.parametrize(("name", "register", "absent"), [("x86-64-v3", "%ymm", "%zmm"), ("x86-64-v4", "%zmm", "")])
+def test_full_width_vectors_come_out(name: str, register: str, absent: str, tmp_path: Path) -> None:
+    """Also of plain loops that LLVM vectorises itself, which prefers half the width on x86-64-v4."""
+    target = targets.parse(f"cpu:{name}")[0]
+    library = tmp_path / "plain.so"
+    tiny_artifacts.build(tiny_artifacts.parse(tiny_artifacts.PLAIN_LOOP), target).export_library(str(library))
+    text = subprocess.run(["objdump", "-d", str(library)], check=True, capture_output=True, text=True).stdout
+    body = text[text.index("<__tvm_ffi_plain>:") :]
+    assert register in body
+    assert not absent or absent not in body
