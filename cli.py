@@ -19,11 +19,12 @@ from typing import NoReturn
 from . import __version__
 from .commands import compile as compile_command
 from .commands import inspect as inspect_command
+from .commands import run as run_command
 from .commands.output import print_json
 from .errors import KilnError
 
 INTERRUPTED = 130
-_COMMANDS = (compile_command, inspect_command)
+_COMMANDS = (compile_command, inspect_command, run_command)
 
 
 def build_parser() -> argparse.ArgumentParser:

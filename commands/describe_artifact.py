@@ -5,24 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..artifacts.manifest import FILE_NAME, MAX_BYTES, Kernel, Manifest, from_bytes
-from ..errors import IntegrityError
+from ..artifacts.manifest import Kernel
+from ..artifacts.opening import OpenArtifact
 from .output import format_bytes, format_dims, format_specs, format_table, print_section
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """The manifest of an artifact folder. Raises IntegrityError where there is none or it is damaged."""
-    path = folder / FILE_NAME
-    if not path.is_file():
-        raise IntegrityError(f"{folder} is no artifact: it has no {FILE_NAME}", hint="give a folder made by compile")
-    if path.stat().st_size > MAX_BYTES:
-        raise IntegrityError(f"{path} is larger than {format_bytes(MAX_BYTES)}", hint="compile the artifact anew")
-    return from_bytes(path.read_bytes())
-
-
 def describe(folder: Path) -> dict[str, Any]:
-    """The manifest's content, kernels summed by kind."""
-    manifest = read_manifest(folder)
+    """The manifest's content, kernels also summed by kind. Raises ArtifactError when it can't be read."""
+    with OpenArtifact(folder) as artifact:
+        manifest = artifact.manifest
     weights = manifest.weights.tensors
     return {
         "artifact": str(folder),

@@ -8,6 +8,7 @@ Names, attributes and initial ranges are those of torch.nn; the seed is fixed, s
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import numpy as np
 import onnx
@@ -53,7 +54,7 @@ def _uniform(random: np.random.Generator, name: str, shape: tuple[int, ...], fan
     return numpy_helper.from_array(random.uniform(-bound, bound, shape).astype(np.float32), name)
 
 
-def _node(op_type: str, name: str, inputs: list[str], **attributes: object) -> onnx.NodeProto:
+def _node(op_type: str, name: str, inputs: list[str], **attributes: Any) -> onnx.NodeProto:
     return helper.make_node(op_type, inputs, [f"{name}_output_0"], name=name, **attributes)
 
 

@@ -1,0 +1,35 @@
+"""Compiles one model and says how long that took and how much memory it needed.
+
+    python -m zoo_check.compile_child MODEL.onnx ARTIFACT LEVEL
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from pathlib import Path
+
+import checkout  # noqa: F401  (makes onnxkiln importable)
+import onnxkiln
+
+
+def main() -> None:
+    model, artifact, level = sys.argv[1:]
+    start = time.perf_counter()
+    try:
+        onnxkiln.compile(model, artifact, level=level, force=True)
+    except onnxkiln.KilnError as error:
+        raise SystemExit(f"{type(error).__name__}: {error}") from None
+    print(json.dumps({"seconds": time.perf_counter() - start, "peak_bytes": _peak_bytes()}))
+
+
+def _peak_bytes() -> int:
+    """The most memory this process had resident; getrusage would count the parent's before exec, this does not."""
+    match = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
+    return int(match[1]) * 1024 if match else 0
+
+
+if __name__ == "__main__":
+    main()

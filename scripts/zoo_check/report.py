@@ -1,0 +1,51 @@
+"""Results of ``check_model`` as a table, with the words of every failure under it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from onnxkiln.commands.output import format_table
+
+HEADER = ("model", "compile s", "peak MB", "cases", "refused", "worst", "ms", "ORT ms", "ratio", "result")
+LEGEND = (
+    "cases: runs that agree with ONNX Runtime; refused: sizes that ONNX Runtime itself refuses; "
+    "worst: largest share of the tolerance used up"
+)
+
+
+def format_results(results: Sequence[dict[str, Any]]) -> str:
+    """The table, its legend, and what went wrong."""
+    lines = [format_table(HEADER, map(_row, results)), LEGEND]
+    for result in results:
+        lines += [f"{result['model']}: {words}" for words in _failures(result)]
+    return "\n".join(lines)
+
+
+def _row(result: dict[str, Any]) -> tuple[str, ...]:
+    compiled, latency = result.get("compile"), result.get("latency")
+    cases = result.get("cases", [])
+    compared = [case for case in cases if "problems" in case]
+    agreeing = [case for case in compared if not case["problems"]]
+    used = [case["used"] for case in compared if case["used"] is not None]
+    return (
+        result["model"],
+        f"{compiled['seconds']:.1f}" if compiled else "-",
+        f"{compiled['peak_bytes'] / 1e6:.0f}" if compiled else "-",
+        f"{len(agreeing)} of {len(compared)}",
+        str(len(cases) - len(compared)),
+        f"{max(used):.2g}" if used else "-",
+        f"{latency['ms']:.2f}" if latency else "-",
+        f"{latency['onnxruntime_ms']:.2f}" if latency else "-",
+        f"{latency['ratio']:.2f}" if latency else "-",
+        "passed" if result["passed"] else "FAILED",
+    )
+
+
+def _failures(result: dict[str, Any]) -> list[str]:
+    words = [result["failure"]] if "failure" in result else []
+    for case in result.get("cases", []):
+        words += [f"{case['case']}: {problem}" for problem in case.get("problems", [])]
+        if "refused" in case:
+            words.append(f"{case['case']}: refused by ONNX Runtime: {case['refused']}")
+    return words
