@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
 from tvm import relax, te, tirx
-from tvm.sym import Analyzer
+from tvm.sym import Analyzer, ProofStrength
 
 from ..errors import ConversionError
 from .values import (
@@ -31,6 +32,7 @@ class Context:
         self.converter: Any = None
         """The ``GraphConverter`` at work, for operators that hold subgraphs."""
         self._fresh = 0
+        self._facts: list[PrimExpr] = []
 
     # Emitting
 
@@ -134,10 +136,20 @@ class Context:
         a, b = as_int(left), as_int(right)
         if a is not None and b is not None:
             return a == b
-        return bool(self.analyzer.can_prove_equal(_prim(left), _prim(right)))
+        if self.analyzer.can_prove_equal(_prim(left), _prim(right)):
+            return True
+        return self.prove(tirx.EQ(_prim(left), _prim(right)))
 
     def prove(self, condition: PrimExpr) -> bool:
-        return condition if isinstance(condition, bool) else bool(self.analyzer.can_prove(condition))
+        """Whether ``condition`` always holds, given the dims' ranges and what has been checked before."""
+        if isinstance(condition, bool):
+            return condition
+        with ExitStack() as facts:
+            variables = _variables(condition)
+            for fact in self._facts:
+                if variables & _variables(fact):
+                    facts.enter_context(self.analyzer.constraint_scope(fact))
+            return bool(self.analyzer.can_prove(condition, ProofStrength.SYMBOLIC_BOUND))
 
     def check(self, condition: PrimExpr) -> None:
         """Make the compiled model fail, rather than answer wrongly, where ``condition`` (bool) doesn't hold."""
@@ -146,6 +158,16 @@ class Context:
         holds = tirx.Select(condition, tirx.const(1, "int64"), tirx.const(0, "int64"))
         shape = self.emit(relax.ShapeExpr([holds]), "checked")
         self.builder.match_cast(shape, relax.ShapeType([1]))
+        self._facts.append(condition)
+
+    @contextmanager
+    def branch(self) -> Iterator[None]:
+        """For code that runs on a condition: what is checked inside is not taken for granted outside."""
+        outer = len(self._facts)
+        try:
+            yield
+        finally:
+            del self._facts[outer:]
 
     def reshape(self, value: Value, shape: Sequence[PrimExpr]) -> Value:
         """The same elements in another shape (the caller has resolved 0 and -1)."""
@@ -154,6 +176,10 @@ class Context:
         if isinstance(value, np.ndarray) and all(as_int(dim) is not None for dim in shape):
             return value.reshape([int(d) for d in shape])
         return self.emit(relax.op.reshape(self.tensor(value), relax.ShapeExpr(prim_list(shape))))
+
+
+def _variables(expr: PrimExpr) -> set[tirx.Var]:
+    return set(tirx.analysis.undefined_vars(expr))
 
 
 def _prim(dim: PrimExpr) -> PrimExpr:

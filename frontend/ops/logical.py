@@ -1,0 +1,74 @@
+"""Comparison, logical and bitwise operators, and Where.
+
+https://onnx.ai/onnx/operators/onnx__Equal.html and siblings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from tvm import relax, tirx
+
+from ...errors import ConversionError
+from ..context import Context
+from ..node import Node
+from ..registry import converter
+from ..values import PrimExpr, Value, tensor_dtype
+from .broadcasting import RelaxOp, Scalar, elementwise
+from .elementwise import aligned
+
+
+def _bits(dtype: str) -> int:
+    return int("".join(c for c in dtype if c.isdigit()))
+
+
+def _binary(relax_op: RelaxOp, scalar: Scalar, name: str) -> Callable[..., Value]:
+    def convert(ctx: Context, node: Node, inputs: Sequence[Value]) -> Value:
+        return elementwise(ctx, aligned(ctx, node, inputs), scalar, relax_op, name)
+
+    return convert
+
+
+converter("Equal")(_binary(relax.op.equal, tirx.EQ, "equal"))
+converter("Less")(_binary(relax.op.less, tirx.LT, "less"))
+converter("LessOrEqual")(_binary(relax.op.less_equal, tirx.LE, "less_equal"))
+converter("Greater")(_binary(relax.op.greater, tirx.GT, "greater"))
+converter("GreaterOrEqual")(_binary(relax.op.greater_equal, tirx.GE, "greater_equal"))
+converter("And")(_binary(relax.op.logical_and, tirx.And, "logical_and"))
+converter("Or")(_binary(relax.op.logical_or, tirx.Or, "logical_or"))
+converter("Xor")(_binary(relax.op.logical_xor, tirx.NE, "logical_xor"))
+converter("BitwiseAnd")(_binary(relax.op.bitwise_and, lambda a, b: a & b, "bitwise_and"))
+converter("BitwiseOr")(_binary(relax.op.bitwise_or, lambda a, b: a | b, "bitwise_or"))
+converter("BitwiseXor")(_binary(relax.op.bitwise_xor, lambda a, b: a ^ b, "bitwise_xor"))
+
+
+@converter("Not")
+def logical_not(ctx: Context, _node: Node, inputs: Sequence[Value]) -> Value:
+    return ctx.emit(relax.op.logical_not(ctx.tensor(inputs[0])))
+
+
+@converter("BitwiseNot")
+def bitwise_not(ctx: Context, _node: Node, inputs: Sequence[Value]) -> Value:
+    return ctx.emit(relax.op.bitwise_not(ctx.tensor(inputs[0])))
+
+
+@converter("BitShift", since=11)
+def bit_shift(ctx: Context, node: Node, inputs: Sequence[Value]) -> Value:
+    """Shifts by the word's width or more give 0; the processor would take them modulo the width."""
+    direction = node.attr("direction")
+    if direction not in ("LEFT", "RIGHT"):
+        raise ConversionError(f"direction must be LEFT or RIGHT, found {direction!r}")
+    width = _bits(tensor_dtype(inputs[0]))
+
+    def scalar(a: PrimExpr, b: PrimExpr) -> PrimExpr:
+        dtype = str(a.ty.dtype)
+        amount = tirx.min(b, tirx.const(width - 1, dtype))
+        shifted = a << amount if direction == "LEFT" else a >> amount
+        return tirx.Select(tirx.LT(b, tirx.const(width, dtype)), shifted, tirx.const(0, dtype))
+
+    return elementwise(ctx, inputs, scalar, None, "bit_shift")
+
+
+@converter("Where")
+def where(ctx: Context, _node: Node, inputs: Sequence[Value]) -> Value:
+    return elementwise(ctx, inputs, tirx.Select, relax.op.where, "where")
