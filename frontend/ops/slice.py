@@ -20,6 +20,10 @@ from ..values import PrimExpr, Value, as_int, tensor_shape
 from .shape import normalized_axes
 
 
+HUGE = 10**9
+"""Exporters' other word for "to the end". A dim of ``min(HUGE, n)`` would have memory planned for that bound."""
+
+
 @dataclass(frozen=True)
 class Cut:
     """One axis of a slice: ``length`` elements from ``start`` on, ``step`` apart; all are inside the dim."""
@@ -96,6 +100,9 @@ def _count(distance: PrimExpr, step: PrimExpr) -> PrimExpr:
 def _from_front(ctx: Context, position: PrimExpr, size: PrimExpr) -> PrimExpr:
     if known(position):
         if position >= INT32_MAX:
+            return size
+        if position >= HUGE:
+            ctx.check(prim(size) <= position)
             return size
         if position < -INT32_MAX:
             return -1
