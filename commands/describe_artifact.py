@@ -56,7 +56,8 @@ def show(description: dict[str, Any]) -> None:
         print_section("open dims", format_dims(description["dims"]))
     libraries = [(item["path"], item["isa"], " ".join(sorted(item["features"]))) for item in description["libraries"]]
     print_section("libraries", format_table(("file", "isa", "needs"), libraries))
-    print_section("passes", format_table(("pass", "applied", "seconds"), map(_pass_row, description["passes"])))
+    passes = [(item["name"], "-" if item["applied"] is None else item["applied"]) for item in description["passes"]]
+    print_section("passes", format_table(("pass", "applied"), passes))
     kernels = [tuple(kind.values()) for kind in description["kernel_kinds"]]
     print_section("kernels", format_table(("kind", "functions", "vectorized", "calls"), kernels))
     weights = description["weights"]
@@ -65,13 +66,4 @@ def show(description: dict[str, Any]) -> None:
         f"files, {format_bytes(description['bytes'])} in all; {weights['tensors']} weights of "
         f"{format_bytes(weights['bytes'])}",
         format_table(("file", "size"), files),
-    )
-
-
-def _pass_row(report: dict[str, Any]) -> tuple[str, str, str]:
-    applied, seconds = report["applied"], report["seconds"]
-    return (
-        report["name"],
-        "-" if applied is None else str(applied),
-        "-" if seconds is None else f"{seconds:.3f}",
     )

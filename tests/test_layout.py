@@ -4,7 +4,6 @@ import subprocess
 import sys
 
 import pytest
-
 from source_tree import ROOT, imports_of, module_name, package_files, package_folders, resolve_imports
 
 FACE = {"", "__main__", "cli", "commands"}

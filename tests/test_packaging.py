@@ -8,7 +8,6 @@ import venv
 import zipfile
 
 import pytest
-
 from source_tree import ROOT, module_name, package_files, package_folders
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))

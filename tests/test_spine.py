@@ -8,10 +8,10 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from source_tree import ROOT
 
 import onnxkiln
 from onnxkiln.compare import compare
-from source_tree import ROOT
 
 MODEL = Path(__file__).parent / "models" / "simple_model.onnx"
 
