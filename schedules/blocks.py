@@ -70,9 +70,7 @@ def uses_expensive_maths(schedule: Schedule, block: SBlockRV) -> bool:
         nonlocal found
         found = found or str(node.ty.dtype).startswith(("float", "bfloat"))
 
-    tvm_ffi.structural_walk(
-        schedule.get(block).body, (tvm.ir.Call, visit_call), (tirx.Div, visit_division), order="post"
-    )
+    tvm_ffi.structural_walk(schedule.get(block).body, [(tvm.ir.Call, visit_call), (tirx.Div, visit_division)])
     return found
 
 

@@ -1,0 +1,96 @@
+"""The story on one page: import, optimize, schedule, build, export."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .artifacts.export import ExportRequest, export
+from .artifacts.manifest import Kernel, PassReport, Source
+from .errors import UsageError
+from .frontend import ImportedModel, import_model
+from .frontend.normalize import UserShapes
+from .passes.lift_weights import lift_weights
+from .passes.lower import build
+from .passes.pipeline import Pipeline, StepReport, steps_for
+from .passes.schedule_functions import KernelReport, schedule_functions
+from .targets import Target, parse
+
+Progress = Callable[[str, int, int], None]
+"""Called with (stage, done, total)."""
+
+
+def compile(
+    model: str | Path,
+    output: str | Path,
+    *,
+    target: str = "cpu",
+    shapes: UserShapes | None = None,
+    level: str = "O2",
+    tune: str | None = None,
+    log: str | None = None,
+    quantize: str | None = None,
+    calibrate: Any = None,
+    dump_ir: str | Path | None = None,
+    force: bool = False,
+    include_runtime: bool = True,
+    progress: Progress | None = None,
+) -> Path:
+    """Compile the ONNX file ``model`` into the artifact folder ``output`` and return its path.
+
+    ``shapes`` maps input names to dims: an int fixes one, a ``DimRange`` bounds it, a str names it. ``dump_ir`` is a
+    folder for the module after each pass. Raises KilnError: UsageError, ModelError, CompileError, ToolchainError.
+    """
+    _refuse_unbuilt(tune=tune, log=log, quantize=quantize, calibrate=calibrate)
+    steps_for(level)
+    targets = parse(target)
+    report = progress or (lambda _stage, _done, _total: None)
+    report("import", 0, 1)
+    imported = import_model(model, shapes)
+    report("import", 1, 1)
+    dump = Path(dump_ir) if dump_ir is not None else None
+    request = _compile_for(imported, targets, level, dump, include_runtime, report)
+    return export(request, Path(output), force)
+
+
+def _refuse_unbuilt(**options: Any) -> None:
+    for name, value in options.items():
+        if value is not None:
+            raise UsageError(f"{name}= is not built yet")
+
+
+def _compile_for(
+    imported: ImportedModel, targets: list[Target], level: str, dump: Path | None, include_runtime: bool, report: Progress
+) -> ExportRequest:
+    report("optimize", 0, 1)
+    pipeline = Pipeline(level, dump)
+    module = pipeline.optimize(imported.module, targets[0])
+    module, weights = lift_weights(module)
+    report("optimize", 1, 1)
+    libraries, kernels = [], []
+    for target in targets:
+        scheduled, kernels = schedule_functions(module, target, lambda done, total: report("schedule", done, total))
+        scheduled = pipeline.finish(scheduled, target)
+        report("build", 0, 1)
+        libraries.append((target, build(scheduled, target)))
+        report("build", 1, 1)
+    return ExportRequest(
+        libraries=libraries,
+        weights=weights,
+        contract=imported.contract,
+        source=Source(imported.source.path.name, imported.source.sha256, imported.source.opsets),
+        level=level,
+        passes=[_pass_report(step) for step in pipeline.reports],
+        kernels=[_kernel(kernel) for kernel in kernels],
+        include_runtime=include_runtime,
+    )
+
+
+def _pass_report(step: StepReport) -> PassReport:
+    return PassReport(step.name, step.applied)
+
+
+def _kernel(report: KernelReport) -> Kernel:
+    kind = "template" if report.template else "generic"
+    return Kernel(report.name, kind, report.template, report.vectorized, report.calls)

@@ -1,0 +1,41 @@
+"""From scheduled functions and their call graph to what TVM's virtual machine runs."""
+
+from __future__ import annotations
+
+import tvm
+from tvm import relax
+
+from ..targets import Target
+from . import tir_pipeline
+
+T = relax.transform
+
+BUILD_CONFIG = {
+    # Peels the tails of loops that schedules hint at, constant lengths included. A tail of one iteration stays a loop:
+    # TVM would put an int32 in place of its int64 variable.
+    "s_tir.LoopPartition": {"partition_const_loop": True, "no_unroll_loop_with_extent_one": True},
+}
+
+
+def build(mod: tvm.IRModule, target: Target) -> relax.VMExecutable:
+    """Compile a scheduled module for one target. ``main(*inputs, weights)`` returns an array of outputs."""
+    tvm_target = tvm.target.Target(target.tvm_json())
+    with tvm.transform.PassContext(opt_level=3, config=BUILD_CONFIG):
+        return relax.build(mod, target=tvm_target, relax_pipeline=_lowering(), tir_pipeline=tir_pipeline.register())
+
+
+def _lowering() -> tvm.transform.Pass:
+    return tvm.transform.Sequential(
+        [
+            T.ToNonDataflow(),
+            T.RemovePurityChecking(),
+            T.CallTIRRewrite(),
+            T.StaticPlanBlockMemory(),
+            T.LowerAllocTensor(),
+            T.KillAfterLastUse(),
+            T.LowerRuntimeBuiltin(),
+            T.ComputePrimValue(),
+            T.VMShapeLower(emit_err_ctx=True),
+            T.AttachGlobalSymbol(),
+        ]
+    )

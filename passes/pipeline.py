@@ -1,0 +1,131 @@
+"""The one ordering of all passes, as data: a list of named steps, each from some level on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import tvm
+from tvm import relax
+
+from ..errors import CompileError, UsageError
+from ..targets import Target
+from .convert_layout import convert_layout
+from .copy_aliased_outputs import copy_aliased_outputs
+from .fold_affine import fold_affine
+from .fold_constants import fold_constants
+from .legalize import legalize
+from .relax_alignment import relax_alignment
+from .select_kernels import select_kernels
+from .vectorize_math import vectorize_math
+
+T = relax.transform
+
+LEVELS = ("O0", "O1", "O2", "O3")
+"""O0: nothing but what is needed to run. O1: safe clean-up. O2: everything whose error stays at fp32 rounding.
+O3: approximations past that, each with its stated bound (none yet)."""
+
+Run = Callable[[tvm.IRModule, Target], tuple[tvm.IRModule, int | None]]
+
+
+@dataclass(frozen=True)
+class Step:
+    """``run`` returns the module and how often the pass applied (None where TVM doesn't say)."""
+
+    name: str
+    level: str
+    run: Run
+
+
+@dataclass(frozen=True)
+class StepReport:
+    name: str
+    applied: int | None
+    seconds: float
+
+
+def _counted(function: Callable[[tvm.IRModule], tuple[tvm.IRModule, int]]) -> Run:
+    return lambda mod, _target: function(mod)
+
+
+def _tvm(*passes: tvm.transform.Pass) -> Run:
+    return lambda mod, _target: (tvm.transform.Sequential(list(passes))(mod), None)
+
+
+_CLEAN = _tvm(T.CanonicalizeBindings(), T.DeadCodeElimination())
+_FUSE = _tvm(T.AnnotateTIROpPattern(), T.ConvertToDataflow(1), T.FuseOps(), T.FuseTIR(), T.DeadCodeElimination())
+
+PIPELINE: tuple[Step, ...] = (
+    Step("clean", "O1", _CLEAN),
+    Step("fold_constants", "O1", _counted(fold_constants)),
+    Step("eliminate_common_subexpressions", "O1", _tvm(T.EliminateCommonSubexpr(), T.CanonicalizeBindings())),
+    Step("fold_affine", "O2", _counted(fold_affine)),
+    Step("drop_dead_code", "O1", _tvm(T.DeadCodeElimination())),
+    Step("convert_layout", "O2", _counted(convert_layout)),
+    Step("fold_layout_constants", "O2", _counted(fold_constants)),
+    Step("clean_layout", "O2", _CLEAN),
+    Step("copy_aliased_outputs", "O0", _counted(copy_aliased_outputs)),
+    Step("select_kernels", "O1", select_kernels),
+    Step("legalize", "O0", lambda mod, target: (legalize(mod, target), None)),
+    Step("fuse", "O1", _FUSE),
+)
+"""Before scheduling."""
+
+FINISHING: tuple[Step, ...] = (
+    Step("vectorize_math", "O2", _counted(vectorize_math)),
+    Step("relax_alignment", "O0", _counted(relax_alignment)),
+)
+"""On scheduled functions, which no longer need to look simple."""
+
+
+def steps_for(level: str, steps: tuple[Step, ...] = PIPELINE) -> list[Step]:
+    """The steps of a level, in order. Raises UsageError for a level that doesn't exist."""
+    if level not in LEVELS:
+        raise UsageError(f"unknown level {level!r}", hint=f"levels are {', '.join(LEVELS)}")
+    return [step for step in steps if LEVELS.index(step.level) <= LEVELS.index(level)]
+
+
+class Pipeline:
+    """Runs steps on a module and keeps the reports; ``dump`` is a folder that gets the module after each step."""
+
+    def __init__(self, level: str, dump: Path | None = None):
+        self.level = level
+        self.dump = dump
+        self.reports: list[StepReport] = []
+        self._dumped = 0
+
+    def optimize(self, mod: tvm.IRModule, target: Target) -> tvm.IRModule:
+        """What comes before scheduling."""
+        self.dump_module(mod, "imported")
+        return self._run(steps_for(self.level), mod, target)
+
+    def finish(self, mod: tvm.IRModule, target: Target) -> tvm.IRModule:
+        """What comes after scheduling."""
+        self.dump_module(mod, f"scheduled_{target.isa.name}")
+        return self._run(steps_for(self.level, FINISHING), mod, target)
+
+    def _run(self, steps: list[Step], mod: tvm.IRModule, target: Target) -> tvm.IRModule:
+        for step in steps:
+            start = time.perf_counter()
+            try:
+                mod, applied = step.run(mod, target)
+            except (tvm.error.InternalError, RuntimeError, ValueError, TypeError) as error:
+                raise CompileError(
+                    f"pass {step.name} failed after {_names(self.reports)}: {str(error).strip().splitlines()[-1]}",
+                    hint="report the model; a lower --level may compile it meanwhile",
+                ) from error
+            self.reports.append(StepReport(step.name, applied, time.perf_counter() - start))
+            self.dump_module(mod, step.name)
+        return mod
+
+    def dump_module(self, mod: tvm.IRModule, name: str) -> None:
+        if self.dump is not None:
+            self.dump.mkdir(parents=True, exist_ok=True)
+            (self.dump / f"{self._dumped:02}_{name}.py").write_text(mod.script(show_meta=False))
+            self._dumped += 1
+
+
+def _names(reports: list[StepReport]) -> str:
+    return ", ".join(report.name for report in reports) or "no other pass"

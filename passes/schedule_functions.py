@@ -1,0 +1,69 @@
+"""Give every function of a fused module its schedule, and say which each one got."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import tvm
+from tvm import relax, tirx
+from tvm.relax.expr_functor import PyExprVisitor, visitor
+
+from ..schedules.template import Scheduled, schedule_function
+from ..targets import Target
+from .constants import op_name
+
+
+@dataclass(frozen=True)
+class KernelReport:
+    """One function of the library: how it is scheduled, how often ``main`` calls it, and why it is generic if it is."""
+
+    name: str
+    template: str | None
+    parameters: dict[str, int] = field(default_factory=dict)
+    vectorized: bool = False
+    calls: int = 1
+    reason: str = ""
+
+
+@visitor
+class _CallCounter(PyExprVisitor):
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: Counter[str] = Counter()
+
+    def visit_call_(self, call: relax.Call) -> None:
+        if op_name(call) == "relax.call_tir":
+            self.calls[call.args[0].name_hint] += 1
+        for arg in call.args:
+            self.visit_expr(arg)
+
+
+def schedule_functions(
+    mod: tvm.IRModule, target: Target, progress: Callable[[int, int], None] | None = None
+) -> tuple[tvm.IRModule, list[KernelReport]]:
+    """Returns the scheduled module and a report per function, in the module's order."""
+    counter = _CallCounter()
+    counter.visit_expr(mod["main"])
+    functions = [(gv, f) for gv, f in mod.functions.items() if isinstance(f, tirx.PrimFunc)]
+    scheduled = mod.clone()
+    reports = []
+    for index, (gv, function) in enumerate(functions):
+        result = schedule_function(function, target)
+        scheduled.update_func(gv, _finished(function, result))
+        reports.append(_report(gv.name_hint, result, counter.calls[gv.name_hint]))
+        if progress:
+            progress(index + 1, len(functions))
+    return scheduled, reports
+
+
+def _finished(original: tirx.PrimFunc, result: Scheduled) -> tirx.PrimFunc:
+    function = result.function.without_attr("global_symbol")
+    if original.attrs and "global_symbol" in original.attrs:
+        function = function.with_attr("global_symbol", original.attrs["global_symbol"])
+    return function
+
+
+def _report(name: str, result: Scheduled, calls: int) -> KernelReport:
+    return KernelReport(name, result.template, dict(result.parameters), result.vectorized, calls, result.reason)
