@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -107,7 +108,7 @@ def test_it_runs_as_a_module(module):
 
 
 def test_a_reader_that_leaves_is_no_error(add):
-    command = f"'{sys.executable}' -m onnxkiln.cli inspect '{add}' | head -n 1"
+    command = f"{shlex.quote(sys.executable)} -m onnxkiln.cli inspect {shlex.quote(str(add))} | head -n 1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert done.stderr == ""
 
