@@ -7,6 +7,7 @@ from typing import Any
 
 from ..artifacts.manifest import Kernel
 from ..artifacts.opening import OpenArtifact
+from ..targets import ISAS
 from .output import format_bytes, format_dims, format_specs, format_table, print_section
 
 
@@ -54,8 +55,8 @@ def show(description: dict[str, Any]) -> None:
     print_section("outputs", format_specs(description["outputs"]))
     if description["dims"]:
         print_section("open dims", format_dims(description["dims"]))
-    libraries = [(item["path"], item["isa"], " ".join(sorted(item["features"]))) for item in description["libraries"]]
-    print_section("libraries", format_table(("file", "isa", "needs"), libraries))
+    libraries = [(item["path"], item["isa"], _extras(item)) for item in description["libraries"]]
+    print_section("libraries", format_table(("file", "isa", "needs beside it"), libraries))
     passes = [(item["name"], "-" if item["applied"] is None else item["applied"]) for item in description["passes"]]
     print_section("passes", format_table(("pass", "applied"), passes))
     kernels = [tuple(kind.values()) for kind in description["kernel_kinds"]]
@@ -67,3 +68,9 @@ def show(description: dict[str, Any]) -> None:
         f"{format_bytes(weights['bytes'])}",
         format_table(("file", "size"), files),
     )
+
+
+def _extras(library: dict[str, Any]) -> str:
+    """The instruction sets that a library uses beside those that its level implies."""
+    isa = ISAS.get(library["isa"])
+    return " ".join(sorted(set(library["features"]) - (isa.features if isa else set()))) or "-"

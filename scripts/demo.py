@@ -86,4 +86,7 @@ def _installed_bytes(distribution: str) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    try:
+        raise SystemExit(main())
+    except onnxkiln.KilnError as error:
+        raise SystemExit(f"demo: {error}") from None
