@@ -14,6 +14,7 @@ from .dtypes import carrier, numpy_dtype
 
 _MAX_KNOWN = 1024
 _ANY = DimRange()
+_NOTHING = np.zeros(1, np.uint8)
 
 
 class _Unfit(Exception):
@@ -34,8 +35,8 @@ class InputBinder:
         self._dtypes = [numpy_dtype(spec.dtype) for spec in contract.inputs]
         self._carriers = [carrier(spec.dtype) for spec in contract.inputs]
         self._plan = [
-            # No dtype is None: what needs a carrier always takes the slow way.
-            (spec.name, dtype if carried is None else None, _static(spec), index)
+            # No dtype is None: what needs a carrier, or is empty, always takes the slow way.
+            (spec.name, dtype if carried is None and 0 not in spec.shape else None, _static(spec), index)
             for index, (spec, dtype, carried) in enumerate(zip(contract.inputs, self._dtypes, self._carriers))
         ]
         self._symbols = [
@@ -54,7 +55,12 @@ class InputBinder:
         try:
             for name, dtype, shape, index in self._plan:
                 array = feeds[name]
-                if type(array) is not np.ndarray or array.dtype is not dtype or not array.flags.carray:
+                if (
+                    type(array) is not np.ndarray
+                    or array.dtype is not dtype
+                    or not array.flags.carray
+                    or (shape is None and 0 in array.shape)
+                ):
                     array, argument = self._convert(array, index)
                     arguments.append(argument)
                 else:
@@ -91,9 +97,10 @@ class InputBinder:
             raise _Unfit
         if not (array.flags.carray and array.dtype.isnative):
             array = np.array(array, dtype=dtype, order="C")
-        if carried is None:
+        if carried is None and array.size:
             return array, array
-        raw = tvm_ffi.from_dlpack(array.reshape(-1).view(carried))
+        # NumPy gives empty arrays strides of 0, which compiled code takes for a strided array.
+        raw = tvm_ffi.from_dlpack(array.reshape(-1).view(carried or array.dtype) if array.size else _NOTHING)
         return array, self._view(raw, tvm_ffi.Shape(array.shape), tvm_ffi.dtype(spec.dtype), 0)
 
     def _problems(self, feeds: Any) -> list[str]:

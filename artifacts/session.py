@@ -117,7 +117,12 @@ class Session:
         if len(inputs) != len(self.contract.inputs):
             raise InputError(f"expected {len(self.contract.inputs)} inputs, found {len(inputs)}")
         tensors = [tvm_ffi.from_dlpack(value) for value in inputs]
-        result = self._call(tensors, tuple(tuple(tensor.shape) for tensor in tensors))
+        shapes = tuple(tuple(tensor.shape) for tensor in tensors)
+        tensors = [
+            self._view(tensor, tvm_ffi.Shape(shape), tensor.dtype, 0) if 0 in shape else tensor
+            for tensor, shape in zip(tensors, shapes)
+        ]
+        result = self._call(tensors, shapes)
         return [self._item(result, index) for index in self._all]
 
     def profile(self, input_feed: Mapping[str, Any], runs: int = 10) -> list[FunctionTime]:

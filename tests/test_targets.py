@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def test_no_cpuinfo_means_no_features(tmp_path: Path) -> None:
 
 def test_levels_contain_one_another() -> None:
     levels = [targets.ISAS[f"x86-64-v{n}"] for n in (1, 2, 3, 4)]
-    for lower, higher in zip(levels, levels[1:]):
+    for lower, higher in itertools.pairwise(levels):
         assert lower.features < higher.features
         assert lower.rank < higher.rank
 

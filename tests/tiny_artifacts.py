@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -133,3 +135,11 @@ def add_request(dtype: str = "float32", op: str = "+", **changes: Any) -> Export
 def write(request: ExportRequest, folder: Path, name: str = "artifact") -> Path:
     """Export below ``folder``."""
     return export(request, folder / name)
+
+
+def edit_manifest(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the parsed manifest in place, and write it back."""
+    path = folder / "manifest.json"
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(document))
