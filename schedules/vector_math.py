@@ -3,9 +3,10 @@
 Each takes a float32 expression and gives one, within 4 ulp over the whole range (most within 2), denormal results
 included. Edges are IEEE's: NaN stays NaN, overflow is infinity, tanh and erf keep the sign of zero.
 
-Only operations that SSE2 has are used: rounding is done by adding and taking away 1.5 * 2^23 instead of ``floor``, and
-``Select`` with the constant first where a NaN must come through, as x86's min and max return their second operand.
-Nothing here depends on whether a multiply and an add are fused.
+Only operations that SSE2 has are used: rounding is done by adding and taking away 1.5 * 2^23 instead of ``floor``.
+Nothing here depends on whether a multiply and an add are fused. TVM's simplifier treats floats as real numbers
+(``(x + c) - c`` becomes x, ``not x <= y`` becomes ``y < x``), so sums whose rounding matters are hidden from it, and
+comparisons are written such that a NaN takes the branch that keeps it.
 """
 
 from __future__ import annotations
@@ -61,6 +62,11 @@ def _from_bits(x: Expr) -> Expr:
     return tirx.reinterpret("float32", x)
 
 
+def _as_rounded(x: Expr) -> Expr:
+    """The same value, opaque to TVM's simplifier and free in machine code."""
+    return _from_bits(_bits(x))
+
+
 def _at_most(x: Expr, bound: float) -> Expr:
     return tirx.Select(x > _f(bound), _f(bound), x)
 
@@ -83,7 +89,7 @@ def _scale(let: _Lets, mantissa: Expr, rounded: Expr) -> Expr:
 
 def _exp(let: _Lets, x: Expr) -> Expr:
     """``e^x`` for -104 <= x <= 89."""
-    rounded = let(x * _f(math.log2(math.e)) + _f(_ROUND))
+    rounded = let(_as_rounded(x * _f(math.log2(math.e)) + _f(_ROUND)))
     n = let(rounded - _f(_ROUND))
     r = let((x - n * _f(_LN2_HIGH)) - n * _f(_LN2_LOW))
     return _scale(let, let((r * r) * horner(r, EXP) + r + _f(1.0)), rounded)
@@ -97,7 +103,7 @@ def exp(x: Expr) -> Expr:
 def exp2(x: Expr) -> Expr:
     let = _Lets()
     x = let(_at_least(let(_at_most(let(x), 129.0)), -150.0))
-    rounded = let(x + _f(_ROUND))
+    rounded = let(_as_rounded(x + _f(_ROUND)))
     r = let(x - (rounded - _f(_ROUND)))
     return let.close(_scale(let, let(r * horner(r, EXP2) + _f(1.0)), rounded))
 
@@ -112,7 +118,7 @@ def sigmoid(x: Expr) -> Expr:
 
 def _exp2_plain(let: _Lets, x: Expr) -> Expr:
     """``2^x`` where that is a normal number, ``|x| < 126``."""
-    rounded = let(x + _f(_ROUND))
+    rounded = let(_as_rounded(x + _f(_ROUND)))
     r = let(x - (rounded - _f(_ROUND)))
     return (r * horner(r, EXP2) + _f(1.0)) * _from_bits((_bits(rounded) << _i(23)) + _i(127 << 23))
 
@@ -203,8 +209,8 @@ def log1p(x: Expr) -> Expr:
     """``log(u)`` for ``u = 1 + x`` rounded, with what the rounding lost brought to u's scale and put back."""
     let = _Lets()
     x = let(x)
-    u = let(x + _f(1.0))
-    lost = x - (u - _f(1.0))
+    u = let(_as_rounded(x + _f(1.0)))
+    lost = x - _as_rounded(u - _f(1.0))
     m, e = _split(let, u)
     # Above 2^100 nothing of any weight is lost, and 2^-e would leave the normal range.
     scale = _from_bits((_i(127) - tirx.Select(e > _i(100), _i(100), e)) << _i(23))
@@ -216,12 +222,12 @@ def log1p(x: Expr) -> Expr:
 
 
 def power(x: Expr, exponent: float) -> Expr | None:
-    """``x ** exponent`` by multiplications and a square root; None for exponents other than halves up to 4."""
+    """``x ** exponent`` by multiplications and a square root; None where that isn't within 4 ulp or isn't short."""
     let = _Lets()
     x = let(x)
     if exponent in (1.0, 2.0, 3.0, 4.0):
         return let.close(_product(let, x, int(exponent)))
-    if exponent in (-1.0, -2.0, -3.0, -4.0):
+    if exponent in (-1.0, -2.0):
         # The inverse first: x * x may overflow where the result is no zero yet.
         return let.close(_product(let, let(_f(1.0) / x), int(-exponent)))
     if exponent == 0.5:
@@ -234,13 +240,16 @@ def power(x: Expr, exponent: float) -> Expr | None:
 def _product(let: _Lets, x: Expr, count: int) -> Expr:
     if count == 1:
         return x
+    if count == 2:
+        return x * x
     square = let(x * x)
-    return {2: square, 3: square * x, 4: square * square}[count]
+    return square * (x if count == 3 else square)
 
 
 def _square_root(let: _Lets, x: Expr) -> Expr:
     """What ``pow(x, 0.5)`` is: as sqrt, but +0 at -0 and infinity at -infinity."""
-    return let(tirx.Select(x == _f(-math.inf), _f(math.inf), tirx.sqrt(x) + _f(0.0)))
+    edge = tirx.Select(x == _f(0.0), _f(0.0), tirx.sqrt(x))
+    return let(tirx.Select(x == _f(-math.inf), _f(math.inf), edge))
 
 
 FUNCTIONS: dict[str, Callable[[Expr], Expr]] = {
