@@ -24,7 +24,7 @@ def emit_if_shape(ctx: Context, expr: relax.Expr, shape: Sequence[PrimExpr]) -> 
 
 
 def same_dim(ctx: Context, dims: Sequence[PrimExpr], what: str) -> PrimExpr:
-    """The one size that all of ``dims`` must have: a refusal where they can't agree, a check at run time where they may."""
+    """The one size that all of ``dims`` must have; refuses sizes that differ, checks unknown ones at run time."""
     fixed = sorted({int(dim) for dim in dims if as_int(dim) is not None})
     if len(fixed) > 1:
         raise ConversionError(f"{what} must agree, found {' and '.join(str(size) for size in fixed)}")

@@ -80,7 +80,9 @@ def split_13(ctx: Context, node: Node, inputs: Sequence[Value | None]) -> list[V
 @converter("Split", since=1)
 def split_1(ctx: Context, node: Node, inputs: Sequence[Value | None]) -> list[Value]:
     assert inputs[0] is not None
-    given = ctx.ints(inputs[1], "the sizes of a split") if len(inputs) > 1 and inputs[1] is not None else node.attr("split")
+    given = (
+        ctx.ints(inputs[1], "the sizes of a split") if len(inputs) > 1 and inputs[1] is not None else node.attr("split")
+    )
     return _split(ctx, node, inputs[0], given or _equal_parts(ctx, node, inputs[0]))
 
 

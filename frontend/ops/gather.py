@@ -135,7 +135,10 @@ def gather_nd(ctx: Context, node: Node, inputs: Sequence[Value]) -> Value:
     batch = node.attr("batch_dims", 0)
     dims, where = tensor_shape(data), tensor_shape(indices)
     depth = index_depth(where, len(dims) - batch)
-    shared = [same_dim(ctx, [a, b], f"batch dim {i}") for i, (a, b) in enumerate(zip(dims[:batch], where[:batch], strict=True))]
+    shared = [
+        same_dim(ctx, [a, b], f"batch dim {i}")
+        for i, (a, b) in enumerate(zip(dims[:batch], where[:batch], strict=True))
+    ]
     for size in dims[batch : batch + depth]:
         _refuse_empty(ctx, size, where[:-1])
     shape = [*shared, *where[batch:-1], *dims[batch + depth :]]

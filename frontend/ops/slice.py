@@ -19,7 +19,6 @@ from ..shapes import emit_if_shape
 from ..values import PrimExpr, Value, as_int, tensor_shape
 from .shape import normalized_axes
 
-
 HUGE = 10**9
 """Exporters' other word for "to the end". A dim of ``min(HUGE, n)`` would have memory planned for that bound."""
 

@@ -36,7 +36,8 @@ def test_concat(dims):
 
 
 def test_concat_of_dims_that_only_run_time_can_compare():
-    text = '<ir_version: 10, opset_import: ["" : 20]> f (float[a, n] x, float[b, m] y) => (float[c, d] z) { z = Concat<axis=0>(x, y) }'
+    text = """<ir_version: 10, opset_import: ["" : 20]>
+        f (float[a, n] x, float[b, m] y) => (float[c, d] z) { z = Concat<axis=0>(x, y) }"""
     check_model(text, {"x": floats(2, 3), "y": floats(4, 3)})
     with pytest.raises(Exception, match="match"):
         Compiled(onnx.parser.parse_model(text))({"x": floats(2, 3), "y": floats(4, 2)})
@@ -52,7 +53,9 @@ def test_split(dims):
             case("Split", x, num_outputs=3, outputs=3, axis=1, dims=dims),
             case("Split", x, num_outputs=3, outputs=3, axis=0, dims=dims),
             case("Split", x, num_outputs=4, outputs=4, axis=0, dims=dims),
-            case("Split", x, i64(2, 5), outputs=2, axis=0, dims=dims) if dims == "fixed" else case("Split", x, num_outputs=1),
+            case("Split", x, i64(2, 5), outputs=2, axis=0, dims=dims)
+            if dims == "fixed"
+            else case("Split", x, num_outputs=1),
         ]
     )
 

@@ -24,7 +24,9 @@ def test_gather(dims):
         for index in (2, -1, [0, -1], [[0, 1], [-2, 2]])
         for axis in (0, 1, -1)
     ]
-    cases += [case("Gather", X, index, axis=1, dims=dims) for index in (np.array(-2), i64(-1, 2, 0), i64(0, -3).astype("i4"))]
+    cases += [
+        case("Gather", X, index, axis=1, dims=dims) for index in (np.array(-2), i64(-1, 2, 0), i64(0, -3).astype("i4"))
+    ]
     cases += [
         case("Gather", X, np.zeros((0, 2), np.int64), dims=dims),
         case("Gather", np.zeros((3, 0), np.float32), i64(1), dims=dims),
@@ -95,7 +97,8 @@ def test_indices_out_of_range_are_clamped():
 
 
 def test_nothing_is_read_from_an_empty_dim():
-    text = '<ir_version: 10, opset_import: ["" : 20]> f (float[n, 2] x, int64[k] i) => (float[k, 2] y) { y = Gather(x, i) }'
+    text = """<ir_version: 10, opset_import: ["" : 20]>
+        f (float[n, 2] x, int64[k] i) => (float[k, 2] y) { y = Gather(x, i) }"""
     model = Compiled(onnx.parser.parse_model(text))
     (kept,) = model({"x": np.zeros((0, 2), np.float32), "i": np.zeros(0, np.int64)})
     assert kept.shape == (0, 2)

@@ -1,4 +1,4 @@
-"""Slice against NumPy and the reference evaluator: opsets, steps, huge bounds, dims and positions only known at run time."""
+"""Slice against the reference evaluator: opsets, steps, huge bounds, dims and positions only known at run time."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ def test_bounds_read_at_run_time():
 
 
 def test_dtypes_defaults_and_empty_tensors():
-    many = [np.arange(6).reshape(2, 3).astype(t) for t in ("float16", "float64", "int8", "uint8", "int32", "int64", "bool")]
+    many = [
+        np.arange(6).reshape(2, 3).astype(t) for t in ("float16", "float64", "int8", "uint8", "int32", "int64", "bool")
+    ]
     cases = [case("Slice", x, Const(np.array([0, 1], np.int32)), Const(np.array([2, 3], np.int32))) for x in many]
     empty = np.zeros((0, 4), np.float32)
     cases += [
@@ -56,7 +58,9 @@ def test_dtypes_defaults_and_empty_tensors():
 
 
 def test_attributes_of_old_opsets():
-    check_cases([case("Slice", X, starts=[1, 0], ends=[-1, 2], axes=[0, 2]), case("Slice", X, starts=[2], ends=[1000])], opset=9)
+    check_cases(
+        [case("Slice", X, starts=[1, 0], ends=[-1, 2], axes=[0, 2]), case("Slice", X, starts=[2], ends=[1000])], opset=9
+    )
 
 
 def test_bounds_that_are_expressions_over_dims():
@@ -72,7 +76,10 @@ def test_bounds_that_are_expressions_over_dims():
             end = Sub(total, one)
             shifted = Slice(all, one, end, zero)
         }""",
-        [{"a": np.random.rand(p, 4).astype("f"), "b": np.random.rand(s, 4).astype("f")} for p, s in [(3, 5), (0, 1), (1, 0), (0, 0)]],
+        [
+            {"a": np.random.rand(p, 4).astype("f"), "b": np.random.rand(s, 4).astype("f")}
+            for p, s in [(3, 5), (0, 1), (1, 0), (0, 0)]
+        ],
     )
 
 
