@@ -37,13 +37,33 @@ class Context:
     # Emitting
 
     def emit(self, expr: relax.Expr, hint: str = "") -> relax.Var:
-        """Bind an expression to a variable and infer its type."""
-        return self.builder.emit(expr, hint)
+        """Bind an expression to a variable of its type, with dims simplified.
+
+        Relax infers dims by appending to the input's; ten convolutions on, each would be a page long, and every later
+        pass pays for it.
+        """
+        expr = self.builder.normalize(expr)
+        simple = self._simplified(expr.ty)
+        if simple is None:
+            return self.builder.emit(expr, hint)
+        var = relax.Var(self.builder.get_unique_name(hint or "gv"), simple)
+        self.builder.emit_normalized(relax.VarBinding(var, expr))
+        return var
+
+    def _simplified(self, ty: relax.Type) -> relax.Type | None:
+        """A tensor type with simpler dims, None where there is nothing to simplify."""
+        if not isinstance(ty, relax.TensorType) or not isinstance(ty.shape, relax.ShapeExpr):
+            return None
+        if all(isinstance(dim, tirx.IntImm | tirx.Var) for dim in ty.shape.values):
+            return None
+        dims = [dim if isinstance(dim, tirx.IntImm) else _prim(self.simplify(dim)) for dim in ty.shape.values]
+        return relax.TensorType(dims, ty.dtype)
 
     def te(self, function: Callable[..., te.Tensor], *args: Any, name: str | None = None, **kwargs: Any) -> relax.Var:
         """Emit a tensor expression; arguments may be values, scalars and nested lists of them."""
         hint = name or function.__name__.strip("_<>")
-        return self.builder.emit_te(function, *(self._te_argument(arg) for arg in args), primfunc_name_hint=hint, **kwargs)
+        arguments = [self._te_argument(arg) for arg in args]
+        return self.emit(self.builder.call_te(function, *arguments, primfunc_name_hint=hint, **kwargs))
 
     def _te_argument(self, arg: Any) -> Any:
         if isinstance(arg, np.ndarray | SymbolicInts):

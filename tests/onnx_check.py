@@ -46,8 +46,17 @@ class Case:
     expected: Sequence[Array] | None = None
     domain: str = ""
 
+    def __str__(self) -> str:
+        arrays = (value.array if isinstance(value, Const) else value for value in self.inputs)
+        shown = ", ".join(
+            "none" if array is None else f"{np.asarray(array).dtype}{list(np.shape(array))}" for array in arrays
+        )
+        return f"{self.op_type}({shown}) {dict(self.attributes)} {self.dims}"
 
-def case(op_type: str, *inputs: Any, outputs: int = 1, dims: str = "fixed", expected: Any = None, **attributes: Any) -> Case:
+
+def case(
+    op_type: str, *inputs: Any, outputs: int = 1, dims: str = "fixed", expected: Any = None, **attributes: Any
+) -> Case:
     """Shorthand for ``Case``; ``expected`` may be one array."""
     wanted = [expected] if isinstance(expected, np.ndarray) else expected
     return Case(op_type, inputs, attributes, outputs, dims, wanted)
@@ -59,7 +68,7 @@ def check_cases(cases: Sequence[Case], opset: int = 20, rtol: float = 1e-5, atol
     actual = run(model, feeds)
     for name, result, reference in zip([o.name for o in model.graph.output], actual, references, strict=True):
         index = int(name.split("_")[0][1:])
-        assert_same(result, reference, f"case {index}: {cases[index]}, output {name}", rtol, atol)
+        assert_same(result, reference, f"case {index}: {cases[index]}, {name}", rtol, atol)
 
 
 def check_model(
@@ -83,7 +92,9 @@ def check_model(
             assert_same(result, expected, f"feeds {index}, output {output.name!r}", rtol, atol)
 
 
-def run(model: onnx.ModelProto, feeds: Mapping[str, Array], shapes: Mapping[str, Sequence[Any]] | None = None) -> list[Array]:
+def run(
+    model: onnx.ModelProto, feeds: Mapping[str, Array], shapes: Mapping[str, Sequence[Any]] | None = None
+) -> list[Array]:
     """Import, compile and run once."""
     return Compiled(model, shapes)(feeds)
 
@@ -100,7 +111,10 @@ class Compiled:
         self._vm = relax.VirtualMachine(executable, tvm.cpu())
 
     def __call__(self, feeds: Mapping[str, Array]) -> list[Array]:
-        inputs = [tvm.runtime.tensor(np.ascontiguousarray(feeds[spec.name]).reshape(feeds[spec.name].shape)) for spec in self.imported.contract.inputs]
+        inputs = [
+            tvm.runtime.tensor(np.ascontiguousarray(feeds[spec.name]).reshape(feeds[spec.name].shape))
+            for spec in self.imported.contract.inputs
+        ]
         results = self._vm["main"](*inputs)
         return [result.numpy() for result in results]
 
@@ -124,7 +138,9 @@ def _ort(model: onnx.ModelProto, feeds: Mapping[str, Array]) -> list[Array]:
 
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"]).run(None, dict(feeds))
+    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"]).run(
+        None, dict(feeds)
+    )
 
 
 def _joined(cases: Sequence[Case], opset: int) -> tuple[onnx.ModelProto, dict[str, Array], list[Array]]:

@@ -163,7 +163,9 @@ INJECTIVE = {"op_pattern": 2}
 """Tells the fusion that a kernel is injective where it can't see that through indices with dims in them."""
 
 
-def elementwise(ctx: Context, inputs: Sequence[Value], scalar: Scalar, relax_op: RelaxOp | None = None, name: str = "") -> relax.Expr:
+def elementwise(
+    ctx: Context, inputs: Sequence[Value], scalar: Scalar, relax_op: RelaxOp | None = None, name: str = ""
+) -> relax.Expr:
     """``scalar`` over the broadcast inputs; as ``relax_op`` where one is given and Relax can infer the shape."""
     shapes = [tensor_shape(value) for value in inputs]
     plan = broadcast(ctx, shapes)
@@ -180,7 +182,12 @@ def elementwise(ctx: Context, inputs: Sequence[Value], scalar: Scalar, relax_op:
     def kernel(arguments: Sequence[te.Tensor], shape: Sequence[PrimExpr]) -> te.Tensor:
         def element(*index: tirx.Var) -> PrimExpr:
             rest = iter(arguments)
-            return scalar(*(item if item is not None else _read(next(rest), ways, index) for item, ways in zip(literals, readings, strict=True)))
+            return scalar(
+                *(
+                    item if item is not None else _read(next(rest), ways, index)
+                    for item, ways in zip(literals, readings, strict=True)
+                )
+            )
 
         return te.compute(shape, element, name=name or "elementwise")
 

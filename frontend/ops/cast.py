@@ -17,7 +17,7 @@ from ..context import Context
 from ..node import Node
 from ..registry import converter
 from ..values import PrimExpr, Value, tensor_dtype
-from .elementwise import is_integer
+from .elementwise import is_integer, is_nan
 from .precision import FLOATS
 from .unary import map_elements
 
@@ -48,7 +48,7 @@ def convert_dtype(ctx: Context, value: Value, dtype: str) -> Value:
         return value
     if dtype == "bool":
         zero = tirx.const(0, source)
-        return map_elements(ctx, value, lambda x: tirx.NE(x, zero), "cast")
+        return map_elements(ctx, value, lambda x: tirx.Or(tirx.NE(x, zero), is_nan(x)), "cast")
     if source in FLOATS and is_integer(dtype):
         return map_elements(ctx, value, lambda x: float_to_int(x, dtype), "cast")
     return ctx.emit(relax.op.astype(ctx.tensor(value), dtype))

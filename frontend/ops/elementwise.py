@@ -52,6 +52,13 @@ def wrapping(operation: BinaryOp) -> Scalar:
     return scalar
 
 
+def negated(x: PrimExpr) -> PrimExpr:
+    """-x of a signed integer, which wraps for the least one; 0 - x in unsigned words would be simplified to 0."""
+    dtype = str(x.ty.dtype)
+    word = x.astype(f"u{dtype}")
+    return (tirx.bitwise_not(word) + tirx.const(1, f"u{dtype}")).astype(dtype)
+
+
 def _plain(operation: BinaryOp, relax_op: RelaxOp, name: str) -> Callable[..., relax.Expr]:
     def apply(ctx: Context, left: Value, right: Value) -> relax.Expr:
         whole = is_integer(tensor_dtype(left))
@@ -67,7 +74,9 @@ multiply = _plain(lambda a, b: a * b, relax.op.multiply, "multiply")
 
 def divide(ctx: Context, left: Value, right: Value) -> relax.Expr:
     whole = is_integer(tensor_dtype(left))
-    return elementwise(ctx, [left, right], truncated_division if whole else tirx.div, None if whole else relax.op.divide, "divide")
+    return elementwise(
+        ctx, [left, right], truncated_division if whole else tirx.div, None if whole else relax.op.divide, "divide"
+    )
 
 
 def truncated_division(a: PrimExpr, b: PrimExpr) -> PrimExpr:
@@ -81,8 +90,7 @@ def truncated_division(a: PrimExpr, b: PrimExpr) -> PrimExpr:
     minus = tirx.const(-1, dtype)
     trivial = tirx.Or(tirx.EQ(b, zero), tirx.EQ(b, minus))
     quotient = tirx.truncdiv(a, tirx.Select(trivial, one, b))
-    negated = wrapping(lambda x, y: x - y)(zero, a)
-    return tirx.Select(tirx.EQ(b, zero), zero, tirx.Select(tirx.EQ(b, minus), negated, quotient))
+    return tirx.Select(tirx.EQ(b, zero), zero, tirx.Select(tirx.EQ(b, minus), negated(a), quotient))
 
 
 def truncated_remainder(a: PrimExpr, b: PrimExpr) -> PrimExpr:
@@ -95,6 +103,11 @@ def truncated_remainder(a: PrimExpr, b: PrimExpr) -> PrimExpr:
     return tirx.Select(trivial, zero, tirx.truncmod(a, tirx.Select(trivial, one, b)))
 
 
+def exclusive_or(a: PrimExpr, b: PrimExpr) -> PrimExpr:
+    """Of bools, which the code generator can't compare."""
+    return tirx.Or(tirx.And(a, tirx.Not(b)), tirx.And(tirx.Not(a), b))
+
+
 def floored_remainder(a: PrimExpr, b: PrimExpr) -> PrimExpr:
     """Python's a % b, with the sign of b; 0 for b = 0."""
     rest = truncated_remainder(a, b)
@@ -102,7 +115,7 @@ def floored_remainder(a: PrimExpr, b: PrimExpr) -> PrimExpr:
     if dtype.startswith("uint"):
         return rest
     zero = tirx.const(0, dtype)
-    crosses = tirx.And(tirx.NE(rest, zero), tirx.NE(tirx.LT(rest, zero), tirx.LT(b, zero)))
+    crosses = tirx.And(tirx.NE(rest, zero), exclusive_or(tirx.LT(rest, zero), tirx.LT(b, zero)))
     return tirx.Select(crosses, rest + b, rest)
 
 
@@ -110,13 +123,14 @@ def float_remainder(a: PrimExpr, b: PrimExpr) -> PrimExpr:
     """C's fmod, in float32 for 16-bit floats."""
     dtype = str(a.ty.dtype)
     wide = "float64" if dtype == "float64" else "float32"
-    return tirx.fmod(a.astype(wide), b.astype(wide)).astype(dtype)
+    function = "fmod" if wide == "float64" else "fmodf"
+    return tirx.call_pure_extern(wide, function, a.astype(wide), b.astype(wide)).astype(dtype)
 
 
 def float_floored_remainder(a: PrimExpr, b: PrimExpr) -> PrimExpr:
     rest = float_remainder(a, b)
     zero = tirx.const(0, str(a.ty.dtype))
-    crosses = tirx.And(tirx.NE(rest, zero), tirx.NE(tirx.LT(rest, zero), tirx.LT(b, zero)))
+    crosses = tirx.And(tirx.NE(rest, zero), exclusive_or(tirx.LT(rest, zero), tirx.LT(b, zero)))
     return tirx.Select(crosses, rest + b, rest)
 
 
@@ -164,14 +178,22 @@ def power(ctx: Context, node: Node, inputs: Sequence[Value]) -> Value:
 # Variadic
 
 
+def is_nan(x: PrimExpr) -> PrimExpr:
+    """Comparing a number with itself won't do: simplifiers take them to be equal."""
+    dtype = str(x.ty.dtype)
+    if "float" not in dtype:
+        return tirx.const(False, "bool")
+    return tirx.isnan(x if dtype in ("float32", "float64") else x.astype("float32"))
+
+
 def larger(a: PrimExpr, b: PrimExpr) -> PrimExpr:
     """The larger number; NaN where either is."""
-    return tirx.Select(tirx.Or(tirx.GT(a, b), tirx.NE(a, a)), a, b)
+    return tirx.Select(tirx.Or(tirx.GT(a, b), is_nan(a)), a, b)
 
 
 def smaller(a: PrimExpr, b: PrimExpr) -> PrimExpr:
     """The smaller number; NaN where either is."""
-    return tirx.Select(tirx.Or(tirx.LT(a, b), tirx.NE(a, a)), a, b)
+    return tirx.Select(tirx.Or(tirx.LT(a, b), is_nan(a)), a, b)
 
 
 def maximum(ctx: Context, left: Value, right: Value) -> relax.Expr:
@@ -186,7 +208,9 @@ def _extreme(ctx: Context, left: Value, right: Value, scalar: Scalar, relax_op: 
     """Relax's max(a, b) is ``a > b ? a : b``: right for NaN when a is a constant that is not NaN."""
     if isinstance(right, np.ndarray):
         left, right = right, left
-    fits = is_integer(tensor_dtype(left)) or (isinstance(left, np.ndarray) and not np.isnan(left.astype(np.float64)).any())
+    fits = is_integer(tensor_dtype(left)) or (
+        isinstance(left, np.ndarray) and not np.isnan(left.astype(np.float64)).any()
+    )
     return elementwise(ctx, [left, right], scalar, relax_op if fits else None, name)
 
 

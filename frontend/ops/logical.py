@@ -15,7 +15,7 @@ from ..node import Node
 from ..registry import converter
 from ..values import PrimExpr, Value, tensor_dtype
 from .broadcasting import RelaxOp, Scalar, elementwise
-from .elementwise import aligned
+from .elementwise import aligned, exclusive_or
 
 
 def _bits(dtype: str) -> int:
@@ -29,14 +29,20 @@ def _binary(relax_op: RelaxOp, scalar: Scalar, name: str) -> Callable[..., Value
     return convert
 
 
-converter("Equal")(_binary(relax.op.equal, tirx.EQ, "equal"))
+@converter("Equal")
+def equal(ctx: Context, node: Node, inputs: Sequence[Value]) -> Value:
+    if tensor_dtype(inputs[0]) == "bool":
+        return elementwise(ctx, aligned(ctx, node, inputs), lambda a, b: tirx.Not(exclusive_or(a, b)), None, "equal")
+    return elementwise(ctx, aligned(ctx, node, inputs), tirx.EQ, relax.op.equal, "equal")
+
+
 converter("Less")(_binary(relax.op.less, tirx.LT, "less"))
 converter("LessOrEqual")(_binary(relax.op.less_equal, tirx.LE, "less_equal"))
 converter("Greater")(_binary(relax.op.greater, tirx.GT, "greater"))
 converter("GreaterOrEqual")(_binary(relax.op.greater_equal, tirx.GE, "greater_equal"))
 converter("And")(_binary(relax.op.logical_and, tirx.And, "logical_and"))
 converter("Or")(_binary(relax.op.logical_or, tirx.Or, "logical_or"))
-converter("Xor")(_binary(relax.op.logical_xor, tirx.NE, "logical_xor"))
+converter("Xor")(_binary(relax.op.logical_xor, exclusive_or, "logical_xor"))
 converter("BitwiseAnd")(_binary(relax.op.bitwise_and, lambda a, b: a & b, "bitwise_and"))
 converter("BitwiseOr")(_binary(relax.op.bitwise_or, lambda a, b: a | b, "bitwise_or"))
 converter("BitwiseXor")(_binary(relax.op.bitwise_xor, lambda a, b: a ^ b, "bitwise_xor"))
@@ -69,6 +75,11 @@ def bit_shift(ctx: Context, node: Node, inputs: Sequence[Value]) -> Value:
     return elementwise(ctx, inputs, scalar, None, "bit_shift")
 
 
+def where(ctx: Context, condition: Value, left: Value, right: Value) -> relax.Expr:
+    """``left`` where ``condition`` (bool) holds, else ``right``; all three broadcast."""
+    return elementwise(ctx, [condition, left, right], tirx.Select, relax.op.where, "where")
+
+
 @converter("Where")
-def where(ctx: Context, _node: Node, inputs: Sequence[Value]) -> Value:
-    return elementwise(ctx, inputs, tirx.Select, relax.op.where, "where")
+def convert_where(ctx: Context, _node: Node, inputs: Sequence[Value]) -> Value:
+    return where(ctx, *inputs)

@@ -15,7 +15,7 @@ from ..context import Context
 from ..node import Node
 from ..registry import converter
 from ..values import PrimExpr, Value, tensor_dtype
-from .elementwise import divide, is_integer, wrapping
+from .elementwise import divide, is_integer, is_nan, negated
 from .precision import in_float32
 
 _RELAX: dict[str, Any] = {
@@ -68,18 +68,16 @@ def absolute(ctx: Context, _node: Node, inputs: Sequence[Value]) -> Value:
     if dtype.startswith("uint"):
         return inputs[0]
     if is_integer(dtype):
-        return map_elements(ctx, inputs[0], lambda x: tirx.Select(tirx.LT(x, tirx.const(0, dtype)), _negated(x), x), "abs")
+        return map_elements(
+            ctx, inputs[0], lambda x: tirx.Select(tirx.LT(x, tirx.const(0, dtype)), negated(x), x), "abs"
+        )
     return ctx.emit(relax.op.abs(ctx.tensor(inputs[0])))
-
-
-def _negated(x: PrimExpr) -> PrimExpr:
-    return wrapping(lambda a, b: a - b)(tirx.const(0, str(x.ty.dtype)), x)
 
 
 @converter("Neg")
 def negative(ctx: Context, _node: Node, inputs: Sequence[Value]) -> Value:
     if is_integer(tensor_dtype(inputs[0])):
-        return map_elements(ctx, inputs[0], _negated, "negative")
+        return map_elements(ctx, inputs[0], negated, "negative")
     return ctx.emit(relax.op.negative(ctx.tensor(inputs[0])))
 
 
@@ -102,8 +100,8 @@ def sign(ctx: Context, _node: Node, inputs: Sequence[Value]) -> Value:
 
 
 @converter("IsNaN")
-def is_nan(ctx: Context, _node: Node, inputs: Sequence[Value]) -> Value:
-    return map_elements(ctx, inputs[0], lambda x: tirx.NE(x, x), "is_nan")
+def convert_is_nan(ctx: Context, _node: Node, inputs: Sequence[Value]) -> Value:
+    return map_elements(ctx, inputs[0], is_nan, "is_nan")
 
 
 @converter("IsInf")

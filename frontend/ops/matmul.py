@@ -1,0 +1,93 @@
+"""MatMul and Gemm. https://onnx.ai/onnx/operators/onnx__MatMul.html, https://onnx.ai/onnx/operators/onnx__Gemm.html
+
+16-bit floats are accumulated in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from tvm import relax, tirx
+
+from ...errors import ConversionError
+from ..context import Context, prim_list
+from ..node import Node
+from ..registry import converter
+from ..shapes import emit_if_shape, same_dim
+from ..values import PrimExpr, Value, rank, tensor_dtype, tensor_shape
+from .activation import number
+from .broadcasting import broadcast, broadcast_to
+from .elementwise import add, aligned, multiply
+from .empty import filled_if_empty
+from .precision import HALF, cast_to
+
+
+@converter("MatMul")
+def convert_matmul(ctx: Context, _node: Node, inputs: Sequence[Value]) -> Value:
+    return matmul(ctx, inputs[0], inputs[1])
+
+
+def matmul(ctx: Context, left: Value, right: Value) -> relax.Expr:
+    """NumPy's matmul; batch dims broadcast, also where their sizes are known only at run time."""
+    a, b = tensor_shape(left), tensor_shape(right)
+    if not a or not b:
+        raise ConversionError(f"MatMul needs tensors of rank 1 or more, found shapes {list(a)} and {list(b)}")
+    inner = same_dim(ctx, [a[-1], b[-2] if len(b) > 1 else b[0]], "the dims that are summed over")
+    batch = broadcast(ctx, [a[:-2], b[:-2]]).shape
+    shape = [*batch, *a[-2:-1], *(b[-1:] if len(b) > 1 else ())]
+    dtype = tensor_dtype(left)
+    accumulator = "float32" if dtype in HALF else None
+    product = emit_if_shape(ctx, relax.op.matmul(ctx.tensor(left), ctx.tensor(right), accumulator), shape)
+    if product is None:
+        operands = [
+            _with_dims(ctx, left, [*batch, *a[-2:-1], inner]),
+            _with_dims(ctx, right, [*batch, inner, *b[-1:]] if len(b) > 1 else [inner]),
+        ]
+        product = ctx.emit(relax.op.matmul(*operands, accumulator))
+        tensor_shape(product)  # refuses where Relax lost the shape
+    product = filled_if_empty(ctx, product, [inner], lambda dtype: tirx.const(0, dtype))
+    return cast_to(ctx, product, dtype)
+
+
+def _with_dims(ctx: Context, value: Value, dims: Sequence[PrimExpr]) -> relax.Expr:
+    """The value broadcast to ``dims``; those that are known to be equal are renamed, which costs nothing."""
+    if len(tensor_shape(value)) < 2:
+        dims = list(dims[-1:])
+    wide = broadcast_to(ctx, value, dims)
+    if all(a is b or str(a) == str(b) for a, b in zip(tensor_shape(wide), dims, strict=True)):
+        return wide
+    return ctx.builder.match_cast(wide, relax.TensorType(prim_list(dims), tensor_dtype(value)))
+
+
+@converter("Gemm")
+def gemm(ctx: Context, node: Node, inputs: Sequence[Value | None]) -> Value:
+    """alpha * A' * B' + beta * C; factors and transposes of constants are worked into them."""
+    a, b = inputs[:2]
+    assert a is not None and b is not None
+    left = transposed(ctx, a) if node.attr("transA", 0) else a
+    right = transposed(ctx, b) if node.attr("transB", 0) else b
+    alpha, beta = node.attr("alpha", 1.0), node.attr("beta", 1.0)
+    if alpha != 1.0 and isinstance(right, np.ndarray):
+        right, alpha = (right * number(alpha, right)).astype(right.dtype), 1.0
+    result = matmul(ctx, left, right)
+    if alpha != 1.0:
+        result = multiply(ctx, result, number(alpha, result))
+    bias = inputs[2] if len(inputs) > 2 else None
+    if bias is None or beta == 0.0:
+        return result
+    if node.opset < 7:
+        bias = aligned(ctx, node, [result, bias])[1]
+    if beta != 1.0:
+        scaled = isinstance(bias, np.ndarray)
+        bias = (bias * number(beta, bias)).astype(bias.dtype) if scaled else multiply(ctx, bias, number(beta, bias))
+    return add(ctx, result, bias)
+
+
+def transposed(ctx: Context, value: Value) -> Value:
+    """A matrix with its two dims exchanged."""
+    if rank(value) != 2:
+        raise ConversionError(f"Gemm takes matrices, found shape {list(tensor_shape(value))}")
+    if isinstance(value, np.ndarray):
+        return np.ascontiguousarray(value.T)
+    return ctx.emit(relax.op.permute_dims(ctx.tensor(value), [1, 0]))

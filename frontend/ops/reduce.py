@@ -1,0 +1,153 @@
+"""Reductions over axes: ReduceSum, ReduceMean, ReduceMax and the others.
+
+https://onnx.ai/onnx/operators/onnx__ReduceSum.html and siblings. 16-bit floats are summed up in float32. Without axes
+everything is reduced, or nothing where ``noop_with_empty_axes`` says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tvm import relax, te, tirx
+
+from ..context import Context
+from ..node import Node
+from ..registry import converter
+from ..values import PrimExpr, Value, rank, symbolic, tensor_dtype, tensor_shape
+from .activation import number
+from .elementwise import add, divide, is_integer, multiply, subtract
+from .empty import filled_if_empty
+from .logical import where
+from .precision import cast_to, in_float32
+from .reducers import highest, lowest, reduce_max, reduce_min
+from .shape import axes_of, normalized_axes, product
+from .unary import map_elements
+
+Reduction = Callable[[Context, relax.Expr, Sequence[int], bool], relax.Expr]
+"""Takes a tensor, axes (none: nothing to reduce) and whether to keep them as dims of 1."""
+
+
+def reduced_axes(ctx: Context, node: Node, inputs: Sequence[Value | None]) -> list[int]:
+    assert inputs[0] is not None
+    axes = axes_of(ctx, node, inputs)
+    if not axes:
+        return [] if node.attr("noop_with_empty_axes", 0) else list(range(rank(inputs[0])))
+    return sorted(normalized_axes(axes, rank(inputs[0])))
+
+
+def _reduction(op_type: str) -> Callable[[Reduction], Reduction]:
+    def register(function: Reduction) -> Reduction:
+        def convert(ctx: Context, node: Node, inputs: Sequence[Value | None]) -> Value:
+            assert inputs[0] is not None
+            axes, keepdims = reduced_axes(ctx, node, inputs), bool(node.attr("keepdims", 1))
+            return in_float32(ctx, inputs[0], lambda x: function(ctx, x, axes, keepdims))
+
+        converter(op_type)(convert)
+        return function
+
+    return register
+
+
+def _relax_reduction(operation: Any, identity: int) -> Reduction:
+    def reduction(ctx: Context, x: relax.Expr, axes: Sequence[int], keepdims: bool) -> relax.Expr:
+        if not axes:
+            return x
+        result = ctx.emit(operation(x, list(axes), keepdims))
+        return filled_if_empty(ctx, result, _sizes(x, axes), lambda dtype: tirx.const(identity, dtype))
+
+    return reduction
+
+
+def _sizes(x: relax.Expr, axes: Sequence[int]) -> list[PrimExpr]:
+    dims = tensor_shape(x)
+    return [dims[axis] for axis in axes]
+
+
+total = _reduction("ReduceSum")(_relax_reduction(relax.op.sum, 0))
+_reduction("ReduceProd")(_relax_reduction(relax.op.prod, 1))
+
+
+@_reduction("ReduceMean")
+def mean(ctx: Context, x: relax.Expr, axes: Sequence[int], keepdims: bool) -> relax.Expr:
+    if not axes:
+        return x
+    if not is_integer(tensor_dtype(x)):
+        return ctx.emit(relax.op.mean(x, list(axes), keepdims))
+    count = symbolic(ctx.simplify(product(_sizes(x, axes))))
+    return divide(ctx, total(ctx, x, axes, keepdims), cast_to(ctx, ctx.tensor(count), tensor_dtype(x)))
+
+
+def _extreme(reducer: Callable[..., PrimExpr], identity: Callable[[str], PrimExpr], name: str) -> Reduction:
+    def reduction(ctx: Context, x: relax.Expr, axes: Sequence[int], keepdims: bool) -> relax.Expr:
+        if not axes:
+            return x
+        if tensor_dtype(x) == "bool":
+            return cast_to(ctx, reduction(ctx, cast_to(ctx, x, "uint8"), axes, keepdims), "bool")
+        result = ctx.te(lambda data: _reduce(data, axes, keepdims, reducer, name), x, name=name)
+        return filled_if_empty(ctx, result, _sizes(x, axes), identity)
+
+    return reduction
+
+
+def _reduce(
+    data: te.Tensor, axes: Sequence[int], keepdims: bool, reducer: Callable[..., PrimExpr], name: str
+) -> te.Tensor:
+    folded = {axis: te.reduce_axis((0, data.shape[axis]), f"k{axis}") for axis in axes}
+    kept = [axis for axis in range(len(data.shape)) if keepdims or axis not in folded]
+    shape = [1 if axis in folded else data.shape[axis] for axis in kept]
+
+    def element(*index: tirx.Var) -> PrimExpr:
+        outer = dict(zip(kept, index, strict=True))
+        source = [folded[axis] if axis in folded else outer[axis] for axis in range(len(data.shape))]
+        return reducer(data(*source), axis=list(folded.values()))
+
+    return te.compute(shape, element, name=name)
+
+
+largest = _reduction("ReduceMax")(_extreme(reduce_max, lowest, "reduce_max"))
+_reduction("ReduceMin")(_extreme(reduce_min, highest, "reduce_min"))
+
+
+@_reduction("ReduceSumSquare")
+def sum_square(ctx: Context, x: relax.Expr, axes: Sequence[int], keepdims: bool) -> relax.Expr:
+    return total(ctx, multiply(ctx, x, x), axes, keepdims)
+
+
+@_reduction("ReduceL1")
+def l1(ctx: Context, x: relax.Expr, axes: Sequence[int], keepdims: bool) -> relax.Expr:
+    magnitude = x if tensor_dtype(x).startswith("uint") else ctx.emit(relax.op.abs(x))
+    return total(ctx, magnitude, axes, keepdims)
+
+
+@_reduction("ReduceL2")
+def l2(ctx: Context, x: relax.Expr, axes: Sequence[int], keepdims: bool) -> relax.Expr:
+    return _in_floats(ctx, sum_square(ctx, x, axes, keepdims), relax.op.sqrt)
+
+
+@_reduction("ReduceLogSum")
+def log_sum(ctx: Context, x: relax.Expr, axes: Sequence[int], keepdims: bool) -> relax.Expr:
+    return _in_floats(ctx, total(ctx, x, axes, keepdims), relax.op.log)
+
+
+def _in_floats(ctx: Context, x: relax.Expr, function: Any) -> relax.Expr:
+    """Integers go through float64 and are cut off, as NumPy does it."""
+    dtype = tensor_dtype(x)
+    wide = cast_to(ctx, x, "float64") if is_integer(dtype) else x
+    return cast_to(ctx, ctx.emit(function(wide)), dtype)
+
+
+@_reduction("ReduceLogSumExp")
+def log_sum_exp(ctx: Context, x: relax.Expr, axes: Sequence[int], keepdims: bool) -> relax.Expr:
+    """log(sum(exp(x - m))) + m with m the largest element, or 0 where that is infinite."""
+    dtype = tensor_dtype(x)
+    x = cast_to(ctx, x, "float64") if is_integer(dtype) else x
+    peak = largest(ctx, x, axes, True)
+    infinite = map_elements(ctx, peak, tirx.isinf, "is_infinite")
+    shift = where(ctx, infinite, number(0, x), peak)
+    summed = total(ctx, ctx.emit(relax.op.exp(subtract(ctx, x, shift))), axes, True)
+    result = add(ctx, ctx.emit(relax.op.log(summed)), shift)
+    if axes and not keepdims:
+        dims = tensor_shape(x)
+        result = ctx.reshape(result, [dim for axis, dim in enumerate(dims) if axis not in axes])
+    return cast_to(ctx, result, dtype)
