@@ -1,0 +1,98 @@
+"""If: https://onnx.ai/onnx/operators/onnx__If.html. Only the branch that is taken does any work.
+
+A branch becomes a nested block of its own, never hoisted: checks and reads of dims in it run only when it is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import onnx_ir as ir
+import tvm
+from tvm import relax
+
+from ...errors import ConversionError
+from ..context import Context, prim_list
+from ..node import Node
+from ..registry import converter
+from ..values import PrimExpr, SymbolicInts, Value, as_int, tensor_dtype, tensor_shape
+
+
+@converter("If")
+def if_(ctx: Context, node: Node, inputs: Sequence[Value]) -> list[Value]:
+    condition = inputs[0]
+    known = ctx.constant(condition)
+    if known is not None:
+        return _inline(ctx, node, "then_branch" if known.reshape(-1)[0] else "else_branch")
+    flag = _scalar(ctx, condition)
+    (yes, taken), (no, other) = (_branch(ctx, node, name) for name in ("then_branch", "else_branch"))
+    for left, right in zip(taken, other, strict=True):
+        if left.dtype != right.dtype or len(left.dims) != len(right.dims):
+            raise ConversionError(f"the branches' outputs differ in type: {left} and {right}")
+    chosen = ctx.emit(relax.If(flag, yes, no))
+    pairs = enumerate(zip(taken, other, strict=True))
+    return [_known(ctx, ctx.emit(relax.TupleGetItem(chosen, i)), left.dims, right.dims) for i, (left, right) in pairs]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one branch gives for one output."""
+
+    dtype: str
+    dims: tuple[PrimExpr, ...]
+
+    def __str__(self) -> str:
+        return f"{self.dtype}{list(self.dims)}"
+
+
+def _scalar(ctx: Context, condition: Value) -> relax.Expr:
+    dims = tensor_shape(condition)
+    if any(as_int(dim) not in (1, None) for dim in dims) or tensor_dtype(condition) != "bool":
+        raise ConversionError(f"the condition must be one bool, found {tensor_dtype(condition)}{list(dims)}")
+    if isinstance(condition, SymbolicInts):
+        condition = ctx.tensor(condition)
+    return condition if not dims else ctx.emit(relax.op.reshape(ctx.tensor(condition), ()))
+
+
+def _inline(ctx: Context, node: Node, name: str) -> list[Value]:
+    """The branch's nodes in place, when the condition is known."""
+    saved = dict(ctx.converter.environment)
+    try:
+        return ctx.converter.run(_graph(node, name), f"{node.where}/{node.name}.{name}")
+    finally:
+        ctx.converter.environment = saved
+
+
+def _graph(node: Node, name: str) -> ir.Graph:
+    graph = node.attr(name)
+    if not isinstance(graph, ir.Graph) or len(graph.outputs) != node.output_count:
+        raise ConversionError(f"{name} must be a graph with {node.output_count} outputs")
+    return graph
+
+
+def _branch(ctx: Context, node: Node, name: str) -> tuple[relax.SeqExpr, list[Result]]:
+    builder = ctx.builder
+    builder.begin_scope(None)
+    builder._begin_binding_block()
+    try:
+        outputs = [ctx.tensor(value) for value in _inline(ctx, node, name)]
+        result = builder.emit(relax.Tuple(outputs))
+    finally:
+        block = builder._end_block()
+        builder.end_scope()
+    return relax.SeqExpr([block], result), [Result(tensor_dtype(out), tensor_shape(out)) for out in outputs]
+
+
+def _known(ctx: Context, value: relax.Var, left: Sequence[PrimExpr], right: Sequence[PrimExpr]) -> relax.Var:
+    """Where the branches' dims differ, those of the branch taken are bound to fresh names."""
+    if isinstance(value.ty.shape, relax.ShapeExpr):
+        return value
+    dims = [a if ctx.equal(a, b) else _fresh_size(ctx) for a, b in zip(left, right, strict=True)]
+    return ctx.builder.match_cast(value, relax.TensorType(prim_list(dims), value.ty.dtype))
+
+
+def _fresh_size(ctx: Context) -> PrimExpr:
+    dim = ctx.fresh_dim()
+    ctx.analyzer.bind(dim, tvm.ir.Range(0, 1 << 40))
+    return dim
