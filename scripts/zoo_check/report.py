@@ -44,8 +44,10 @@ def _row(result: dict[str, Any]) -> tuple[str, ...]:
 
 def _failures(result: dict[str, Any]) -> list[str]:
     words = [result["failure"]] if "failure" in result else []
+    if not result["passed"] and "compile" in result and result["compile"]["seconds"] > result["limit_s"]:
+        words.append(f"compiling took {result['compile']['seconds']:.0f} s, the limit is {result['limit_s']:.0f} s")
     for case in result.get("cases", []):
         words += [f"{case['case']}: {problem}" for problem in case.get("problems", [])]
         if "refused" in case:
-            words.append(f"{case['case']}: refused by ONNX Runtime: {case['refused']}")
+            words.append(f"{case['case']}: refused by ONNX Runtime: {case['refused'][:100]} ...")
     return words

@@ -1,0 +1,120 @@
+"""``onnxkiln compile``: from the command line to an artifact, and what is left when it is interrupted."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import onnxkiln
+
+MODEL = Path(__file__).parents[1] / "models" / "simple_model.onnx"
+
+
+def test_it_makes_an_artifact_and_says_so(kiln, tmp_path):
+    outcome = kiln("compile", MODEL, "-o", tmp_path / "out", "--json")
+    assert outcome.code == 0, outcome.err
+    result = json.loads(outcome.out)
+    assert result["artifact"] == str(tmp_path / "out")
+    assert result["seconds"] > 0
+    assert (result["measurements"], result["log_hits"]) == (0, 0)
+    assert (tmp_path / "out" / "manifest.json").is_file()
+    assert kiln("run", tmp_path / "out", "--input", "random", "--dim", "batch=3").code == 0
+
+
+def test_an_existing_output_is_kept_unless_forced(kiln, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "precious").write_text("data")
+    outcome = kiln("compile", MODEL, "-o", tmp_path / "out", "--level", "O0")
+    assert outcome.code == 2
+    assert "--force" in outcome.err
+    assert (tmp_path / "out" / "precious").read_text() == "data"
+
+
+def test_shapes_fix_and_bound_dims(kiln, tmp_path):
+    arguments = ("compile", MODEL, "--level", "O0", "--no-runtime")
+    assert kiln(*arguments, "-o", tmp_path / "fixed", "--shape", "x=2,3,32,32").code == 0
+    fixed = json.loads(kiln("inspect", tmp_path / "fixed", "--json").out)
+    assert (fixed["inputs"][0]["shape"], fixed["outputs"][0]["shape"], fixed["dims"]) == ([2, 3, 32, 32], [2, 10], {})
+    assert not [path for path in fixed["files"] if "runtime" in path]
+    assert kiln(*arguments, "-o", tmp_path / "bound", "--shape", "x=1..8,3,32,32").code == 0
+    assert json.loads(kiln("inspect", tmp_path / "bound", "--json").out)["dims"] == {"batch": [1, 8]}
+
+
+def test_the_module_after_each_pass_is_written(kiln, tmp_path):
+    assert kiln("compile", MODEL, "-o", tmp_path / "out", "--no-runtime", "--dump-ir", tmp_path / "ir").code == 0
+    dumps = sorted((tmp_path / "ir").iterdir())
+    passes = json.loads(kiln("inspect", tmp_path / "out", "--json").out)["passes"]
+    assert len(dumps) >= len(passes)
+    assert all("main" in path.read_text(encoding="utf-8") for path in dumps)
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (["--shape", "y=1"], 2, "no input named 'y'"),
+        (["--shape", "x=1,3"], 2, "rank"),
+        (["--shape", "x=1,4,32,32"], 2, "fixed dim of 3"),
+        (["--shape", "x=1.5"], 2, "is no dim"),
+        (["--target", "toaster"], 2, "toaster"),
+    ],
+)
+def test_wrong_options_are_refused_with_words(kiln, tmp_path, options, code, words):
+    outcome = kiln("compile", MODEL, "-o", tmp_path / "out", *options)
+    assert outcome.code == code
+    assert words in outcome.err
+    assert "Traceback" not in outcome.err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [None, b"no model", MODEL.read_bytes()[:1000]])
+def test_a_bad_model_is_refused_with_words(kiln, tmp_path, content):
+    if content is not None:
+        (tmp_path / "model.onnx").write_bytes(content)
+    outcome = kiln("compile", tmp_path / "model.onnx", "-o", tmp_path / "out")
+    assert outcome.code == 1
+    assert "model.onnx" in outcome.err
+    assert "Traceback" not in outcome.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_interrupt_at_any_stage_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    stages: list[str] = []
+    onnxkiln.compile(MODEL, tmp_path / "whole", level="O0", progress=lambda stage, *_: stages.append(stage))
+    assert {"import", "optimize", "build"} <= set(stages)
+    for stop in dict.fromkeys(stages):
+
+        def interrupt(stage, *_, stop=stop):
+            if stage == stop:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            onnxkiln.compile(MODEL, tmp_path / "out", level="O0", progress=interrupt)
+        assert [path.name for path in tmp_path.iterdir()] == ["whole"]
+
+
+@pytest.mark.parametrize("seconds", [0.7, 1.5])
+def test_ctrl_c_ends_the_program_and_leaves_nothing(tmp_path, seconds):
+    work = tmp_path / "work"
+    temporary = tmp_path / "temporary"
+    work.mkdir(), temporary.mkdir()
+    command = [sys.executable, "-m", "onnxkiln.cli", "compile", MODEL, "-o", work / "out"]
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, start_new_session=True, env={**os.environ, "TMPDIR": str(temporary)}
+    )
+    time.sleep(seconds)
+    # As a terminal does it: to the whole group, a running C compiler included.
+    os.killpg(process.pid, signal.SIGINT)
+    _, words = process.communicate(timeout=60)
+    assert "Traceback" not in words
+    assert list(temporary.iterdir()) == []
+    if process.returncode == 0:  # it was done before the signal came
+        assert [path.name for path in work.iterdir()] == ["out"]
+    else:
+        assert process.returncode == 130, words
+        assert list(work.iterdir()) == []
