@@ -5,10 +5,9 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-import onnx.helper as oh
-import onnxruntime as ort
 import pytest
 from onnx_check import Case, Const, case, check_cases, check_model
+from ort_case import by_runtime
 
 from onnxkiln.errors import ConversionError
 
@@ -25,20 +24,6 @@ def f32(*values: float) -> np.ndarray:
 
 def i64(*values: int) -> np.ndarray:
     return np.array(values, np.int64)
-
-
-def by_runtime(item: Case, opset: int = 19) -> Case:
-    """The case with ONNX Runtime's answer as what is expected."""
-    arrays = [None if v is None else v.array if isinstance(v, Const) else v for v in item.inputs]
-    names = ["" if array is None else f"x{i}" for i, array in enumerate(arrays)]
-    node = oh.make_node(item.op_type, names, ["y"], **item.attributes)
-    feeds = {name: array for name, array in zip(names, arrays, strict=True) if array is not None}
-    infos = [oh.make_tensor_value_info(n, oh.np_dtype_to_tensor_dtype(a.dtype), a.shape) for n, a in feeds.items()]
-    out = oh.make_tensor_value_info("y", oh.np_dtype_to_tensor_dtype(arrays[0].dtype), None)
-    graph = oh.make_graph([node], "g", infos, [out])
-    model = oh.make_model(graph, opset_imports=[oh.make_opsetid("", opset)], ir_version=9)
-    expected = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, feeds)
-    return case(item.op_type, *item.inputs, dims=item.dims, expected=expected, **item.attributes)
 
 
 def sized(mode: str, size: tuple[int, int], dims: str = "fixed", x: np.ndarray = X, **attributes: object) -> Case:
