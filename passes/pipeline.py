@@ -17,6 +17,7 @@ from .copy_aliased_outputs import copy_aliased_outputs
 from .fold_affine import fold_affine
 from .fold_constants import fold_constants
 from .legalize import legalize
+from .name_dims import name_dims
 from .relax_alignment import relax_alignment
 from .select_kernels import select_kernels
 from .vectorize_math import vectorize_math
@@ -69,7 +70,9 @@ PIPELINE: tuple[Step, ...] = (
     Step("copy_aliased_outputs", "O0", _counted(copy_aliased_outputs)),
     Step("select_kernels", "O1", select_kernels),
     Step("legalize", "O0", lambda mod, target: (legalize(mod, target), None)),
+    Step("name_dims", "O1", _counted(name_dims)),  # before fusion, which compares dims by structure
     Step("fuse", "O1", _FUSE),
+    Step("name_fused_dims", "O1", _counted(name_dims)),  # and after, as fusion puts the graph's dims back
 )
 """Before scheduling."""
 

@@ -17,6 +17,7 @@ from tvm.sym import Analyzer
 
 from ..schedules import batch_matmul, conv2d, depthwise_conv2d, matmul
 from ..targets import Target
+from .call_kernel import call_kernel
 from .constants import as_array, constant, dtype_of, op_name, shape_of
 
 OUT_ELEMENTWISE_FUSABLE = 4
@@ -44,9 +45,7 @@ class _Selector(PyExprMutator):
         return None if bound is None else as_array(bound)
 
     def te(self, function: Callable[..., Any], *args: Any) -> relax.Expr:
-        attrs = {"op_pattern": OUT_ELEMENTWISE_FUSABLE}
-        name = function.__name__
-        return self.builder_.call_te(function, *args, primfunc_name_hint=name, primfunc_attrs=attrs)
+        return call_kernel(self.builder_, function, args, OUT_ELEMENTWISE_FUSABLE)
 
 
 def _ints(values: Any) -> list[int]:

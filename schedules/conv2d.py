@@ -9,6 +9,7 @@ import numpy as np
 from tvm import te, tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
+from tvm.sym import Analyzer
 
 from ..targets import Target
 from .blocks import TEMPLATE_KEY, as_int, extent
@@ -30,7 +31,9 @@ def pack(weight: np.ndarray) -> np.ndarray:
 
 
 def output_size(size: Any, kernel: int, stride: int, dilation: int, before: int, after: int) -> Any:
-    return (size + before + after - dilation * (kernel - 1) - 1) // stride + 1
+    """Output rows or columns of a convolution along one axis, simplified where symbolic."""
+    result = (size + before + after - dilation * (kernel - 1) - 1) // stride + 1
+    return result if isinstance(result, int) else Analyzer().simplify(result)
 
 
 def pixel_tile(width: Any, out_channels: int, target: Target) -> int:

@@ -1,0 +1,65 @@
+"""Give each composite dim of a fused function a name of its own.
+
+A kernel behind three strided convolutions knows its height as ``((h - 1) // 8) + 1``. Every index would carry that
+expression, in front of TVM's analyses and then of LLVM (seconds for one kernel). The height is a dim of some argument:
+a fresh variable bound there serves as well.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tvm
+import tvm_ffi
+from tvm import tirx
+from tvm.sym import Analyzer
+
+
+def name_dims(mod: tvm.IRModule) -> tuple[tvm.IRModule, int]:
+    """Returns the module and how many dims got names."""
+    result, count = mod.clone(), 0
+    for gv, function in mod.functions.items():
+        if not isinstance(function, tirx.PrimFunc):
+            continue
+        count += len(_composite_dims(function))
+        result.update_func(gv, name_dims_of(function))
+    return result, count
+
+
+def name_dims_of(function: tirx.PrimFunc) -> tirx.PrimFunc:
+    """One function with a variable for each composite dim of its arguments."""
+    names = _composite_dims(function)
+    return _rename(function, names) if names else function
+
+
+def _composite_dims(function: tirx.PrimFunc) -> list[tuple[Any, tirx.Var]]:
+    """(dim, variable) for each distinct argument dim that is neither a number nor a variable."""
+    names: list[tuple[Any, tirx.Var]] = []
+    for param in function.params:
+        if not tirx.is_buffer_var(param):
+            continue
+        for dim in param.shape:
+            if isinstance(dim, tirx.IntImm | tirx.Var):
+                continue
+            if not any(tvm_ffi.structural_equal(dim, known) for known, _ in names):
+                names.append((dim, tirx.Var(f"r{len(names)}", "int64")))
+    return names
+
+
+def _rename(function: tirx.PrimFunc, names: list[tuple[Any, tirx.Var]]) -> tirx.PrimFunc:
+    analyzer = Analyzer()
+    symbols = {var for dim, _ in names for var in tirx.analysis.undefined_vars(dim)}
+
+    def rename(expr: Any) -> Any:
+        for dim, var in names:
+            if tvm_ffi.structural_equal(expr, dim):
+                return var
+        if isinstance(expr, tirx.FloorDiv) and symbols.intersection(tirx.analysis.undefined_vars(expr)):
+            for dim, var in names:
+                difference = analyzer.simplify(expr - dim)
+                if isinstance(difference, tirx.IntImm):
+                    return var + difference
+        return expr
+
+    kinds = (tirx.Add, tirx.Sub, tirx.Mul, tirx.FloorDiv, tirx.FloorMod, tirx.Select, tirx.Min, tirx.Max)
+    return tvm_ffi.structural_map(function, (kinds, rename), order="pre")
