@@ -22,6 +22,12 @@ from .values import (
     to_constant,
 )
 
+SOLVER_LIMIT = 1_000_000
+"""Z3's steps for one proof: about a second; a count and not a time, so that every run proves the same."""
+
+MOST_FACTS = 16
+"""Of the run-time checks that share a dim with what is to be proved, the latest so many are given to the solver."""
+
 
 class Context:
     """One conversion: the Relax block builder, and an analyzer that knows symbolic dims to be non-negative."""
@@ -29,6 +35,8 @@ class Context:
     def __init__(self, builder: relax.BlockBuilder):
         self.builder = builder
         self.analyzer = Analyzer()
+        if self.analyzer.is_z3_enabled:
+            self.analyzer.set_z3_rlimit(SOLVER_LIMIT)
         self.converter: Any = None
         """The ``GraphConverter`` at work, for operators that hold subgraphs."""
         self._fresh = 0
@@ -166,9 +174,9 @@ class Context:
             return condition
         with ExitStack() as facts:
             variables = _variables(condition)
-            for fact in self._facts:
-                if variables & _variables(fact):
-                    facts.enter_context(self.analyzer.constraint_scope(fact))
+            relevant = [fact for fact in self._facts if variables & _variables(fact)]
+            for fact in relevant[-MOST_FACTS:]:
+                facts.enter_context(self.analyzer.constraint_scope(fact))
             return bool(self.analyzer.can_prove(condition, ProofStrength.SYMBOLIC_BOUND))
 
     def check(self, condition: PrimExpr) -> None:
