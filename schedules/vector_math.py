@@ -29,7 +29,7 @@ _LN2_HIGH = 0.693359375
 _LN2_LOW = math.log(2) - _LN2_HIGH
 
 
-class _Lets:
+class Lets:
     """Names for subexpressions that are used more than once."""
 
     def __init__(self) -> None:
@@ -71,11 +71,17 @@ def _at_most(x: Expr, bound: float) -> Expr:
     return tirx.Select(x > _f(bound), _f(bound), x)
 
 
-def _at_least(x: Expr, bound: float) -> Expr:
-    return tirx.Select(x < _f(bound), _f(bound), x)
+def _zero_below(let: Lets, x: Expr, bound: float, function: Callable[[Expr], Expr]) -> Expr:
+    """``function(x)``, but 0 below ``bound``.
+
+    Such x are taken out beforehand: a product that underflows costs a processor over a hundred cycles, and masks fill
+    rows of attention scores with -inf.
+    """
+    inside = let(tirx.Select(x < _f(bound), _f(0.0), x))
+    return tirx.Select(x < _f(bound), _f(0.0), let(function(inside)))
 
 
-def _scale(let: _Lets, mantissa: Expr, rounded: Expr) -> Expr:
+def _scale(let: Lets, mantissa: Expr, rounded: Expr) -> Expr:
     """``mantissa * 2^n`` where ``rounded`` is ``n + _ROUND``, -150 <= n <= 129.
 
     2^n itself may be no float32; two factors of half the exponent are, and only the last product rounds.
@@ -87,7 +93,7 @@ def _scale(let: _Lets, mantissa: Expr, rounded: Expr) -> Expr:
     return mantissa * first * second
 
 
-def _exp(let: _Lets, x: Expr) -> Expr:
+def _exp(let: Lets, x: Expr) -> Expr:
     """``e^x`` for -104 <= x <= 89."""
     rounded = let(_as_rounded(x * _f(math.log2(math.e)) + _f(_ROUND)))
     n = let(rounded - _f(_ROUND))
@@ -96,27 +102,30 @@ def _exp(let: _Lets, x: Expr) -> Expr:
 
 
 def exp(x: Expr) -> Expr:
-    let = _Lets()
-    return let.close(_exp(let, let(_at_least(let(_at_most(let(x), 89.0)), -104.0))))
+    let = Lets()
+    return let.close(_zero_below(let, let(_at_most(let(x), 89.0)), -104.0, lambda inside: _exp(let, inside)))
 
 
 def exp2(x: Expr) -> Expr:
-    let = _Lets()
-    x = let(_at_least(let(_at_most(let(x), 129.0)), -150.0))
-    rounded = let(_as_rounded(x + _f(_ROUND)))
-    r = let(x - (rounded - _f(_ROUND)))
-    return let.close(_scale(let, let(r * horner(r, EXP2) + _f(1.0)), rounded))
+    let = Lets()
+
+    def power(x: Expr) -> Expr:
+        rounded = let(_as_rounded(x + _f(_ROUND)))
+        r = let(x - (rounded - _f(_ROUND)))
+        return _scale(let, let(r * horner(r, EXP2) + _f(1.0)), rounded)
+
+    return let.close(_zero_below(let, let(_at_most(let(x), 129.0)), -150.0, power))
 
 
 def sigmoid(x: Expr) -> Expr:
     """``1 / (1 + e^-x)`` by way of ``e^-|x|``, which never overflows and keeps small results exact."""
-    let = _Lets()
+    let = Lets()
     x = let(x)
-    e = let(_exp(let, let(_at_least(let(-tirx.abs(x)), -104.0))))
+    e = let(_zero_below(let, let(-tirx.abs(x)), -104.0, lambda inside: _exp(let, inside)))
     return let.close(tirx.Select(x < _f(0.0), e, _f(1.0)) / (e + _f(1.0)))
 
 
-def _exp2_plain(let: _Lets, x: Expr) -> Expr:
+def _exp2_plain(let: Lets, x: Expr) -> Expr:
     """``2^x`` where that is a normal number, ``|x| < 126``."""
     rounded = let(_as_rounded(x + _f(_ROUND)))
     r = let(x - (rounded - _f(_ROUND)))
@@ -129,7 +138,7 @@ def _with_sign_of(magnitude: Expr, x: Expr) -> Expr:
 
 def tanh(x: Expr) -> Expr:
     """Far out ``1 - 2 / (e^2|x| + 1)``, whose error shrinks with the second term; near 0 an odd polynomial."""
-    let = _Lets()
+    let = Lets()
     x = let(x)
     size = let(_at_most(let(tirx.abs(x)), 9.1))
     grown = let(_exp2_plain(let, let(size * _f(2 * math.log2(math.e)))))
@@ -141,7 +150,7 @@ def tanh(x: Expr) -> Expr:
 
 def erf(x: Expr) -> Expr:
     """Far out ``1 - erfc(|x|)``, the latter as a power of 2; near 0 an odd polynomial."""
-    let = _Lets()
+    let = Lets()
     x = let(x)
     size = let(_at_most(let(tirx.abs(x)), 4.0))
     far = _f(1.0) - _exp2_plain(let, let(horner(size, ERFC_EXPONENT)))
@@ -150,20 +159,20 @@ def erf(x: Expr) -> Expr:
     return let.close(_with_sign_of(tirx.Select(size > _f(0.92), far, near), x))
 
 
-def _split(let: _Lets, x: Expr) -> tuple[Expr, Expr]:
+def _split(let: Lets, x: Expr) -> tuple[Expr, Expr]:
     """(m, e) with ``x = m * 2^e`` and ``sqrt(1/2) <= m < sqrt(2)``, for normal positive x; e is int32."""
     bits = let(_bits(x))
     e = let((bits - _i(0x3F3504F3)) >> _i(23))
     return _from_bits(bits - (e << _i(23))), e
 
 
-def _log_parts(let: _Lets, f: Expr) -> Expr:
+def _log_parts(let: Lets, f: Expr) -> Expr:
     """``log(1 + f) - f`` for f in the range of LOG."""
     square = let(f * f)
     return let((square * f) * horner(f, LOG) - square * _f(0.5))
 
 
-def _log_of_positive(let: _Lets, x: Expr) -> tuple[Expr, Expr, Expr]:
+def _log_of_positive(let: Lets, x: Expr) -> tuple[Expr, Expr, Expr]:
     """(f, log(1 + f) - f, e) with ``x = (1 + f) * 2^e``; denormal x are scaled up first."""
     small = x < _f(2.0**-126)
     m, e = _split(let, let(tirx.Select(small, x * _f(2.0**23), x)))
@@ -179,7 +188,7 @@ def _log_edges(x: Expr, positive: Expr, result: Expr) -> Expr:
 
 
 def log(x: Expr) -> Expr:
-    let = _Lets()
+    let = Lets()
     x = let(x)
     f, rest, e = _log_of_positive(let, x)
     return let.close(_log_edges(x, x, let((f + (rest + e * _f(_LN2_LOW))) + e * _f(_LN2_HIGH))))
@@ -187,7 +196,7 @@ def log(x: Expr) -> Expr:
 
 def _log_base(x: Expr, base: float) -> Expr:
     """The exponent's share of the logarithm is split as in ``log``; the mantissa's is ``log(m) / log(base)``."""
-    let = _Lets()
+    let = Lets()
     x = let(x)
     f, rest, e = _log_of_positive(let, x)
     unit = math.log(2) / math.log(base)
@@ -207,7 +216,7 @@ def log10(x: Expr) -> Expr:
 
 def log1p(x: Expr) -> Expr:
     """``log(u)`` for ``u = 1 + x`` rounded, with what the rounding lost brought to u's scale and put back."""
-    let = _Lets()
+    let = Lets()
     x = let(x)
     u = let(_as_rounded(x + _f(1.0)))
     lost = x - _as_rounded(u - _f(1.0))
@@ -223,7 +232,7 @@ def log1p(x: Expr) -> Expr:
 
 def power(x: Expr, exponent: float) -> Expr | None:
     """``x ** exponent`` by multiplications and a square root; None where that isn't within 4 ulp or isn't short."""
-    let = _Lets()
+    let = Lets()
     x = let(x)
     if exponent in (1.0, 2.0, 3.0, 4.0):
         return let.close(_product(let, x, int(exponent)))
@@ -237,7 +246,7 @@ def power(x: Expr, exponent: float) -> Expr | None:
     return None
 
 
-def _product(let: _Lets, x: Expr, count: int) -> Expr:
+def _product(let: Lets, x: Expr, count: int) -> Expr:
     if count == 1:
         return x
     if count == 2:
@@ -246,7 +255,7 @@ def _product(let: _Lets, x: Expr, count: int) -> Expr:
     return square * (x if count == 3 else square)
 
 
-def _square_root(let: _Lets, x: Expr) -> Expr:
+def _square_root(let: Lets, x: Expr) -> Expr:
     """What ``pow(x, 0.5)`` is: as sqrt, but +0 at -0 and infinity at -infinity."""
     edge = tirx.Select(x == _f(0.0), _f(0.0), tirx.sqrt(x))
     return let(tirx.Select(x == _f(-math.inf), _f(math.inf), edge))

@@ -1,0 +1,133 @@
+"""Row-wise operators as tensor expressions that ``schedules.row_schedule`` vectorises.
+
+Where the reduced axes aren't the innermost ones, or the type has no vector form, TVM's own legalisation serves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import tvm
+from tvm import relax, te
+from tvm.sym import Analyzer
+
+from ..schedules import row_functions
+from .constants import dtype_of, op_name, shape_of
+
+Legalizer = Callable[[relax.BlockBuilder, relax.Call], relax.Expr]
+
+COMM_REDUCE, OUT_ELEMENTWISE_FUSABLE = 3, 4
+"""TVM's ``OpPatternKind``: elementwise producers may be fused before a reduction; consumers behind the others."""
+
+_FLOATS = {"float16", "bfloat16", "float32", "float64"}
+_NUMBERS = _FLOATS | {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
+
+
+def reduction_legalizers(target_lanes: int) -> dict[str, Legalizer]:
+    """For ``relax.transform.LegalizeOps``; ``target_lanes`` is the vector's width in float32 elements."""
+    lanes = max(2, target_lanes)
+    kinds = ("sum", "mean", "max", "min", "prod", "variance", "std")
+    return {
+        "relax.nn.softmax": _legalizer(lambda build, call: _softmax(build, call, row_functions.softmax, lanes)),
+        "relax.nn.log_softmax": _legalizer(lambda build, call: _softmax(build, call, row_functions.log_softmax, lanes)),
+        "relax.nn.layer_norm": _legalizer(lambda build, call: _layer_norm(build, call, lanes)),
+        "relax.nn.rms_norm": _legalizer(lambda build, call: _rms_norm(build, call, lanes)),
+        **{f"relax.{kind}": _legalizer(lambda build, call, kind=kind: _reduction(build, call, kind, lanes)) for kind in kinds},
+    }
+
+
+def _legalizer(ours: Callable[[relax.BlockBuilder, relax.Call], relax.Expr | None]) -> Legalizer:
+    def legalize(build: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+        result = ours(build, call)
+        return tvm.ir.Op.get(op_name(call)).get_attr("FLegalize")(build, call) if result is None else result
+
+    return legalize
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The operand as [*rows, K]: itself, or a view with several reduced axes made one, with a row axis if it is ``alone``."""
+
+    data: relax.Expr
+    reduced: int
+    length: Any
+    is_view: bool = False
+    alone: bool = False
+
+
+def _rows(build: relax.BlockBuilder, data: relax.Expr, axes: Any, dtypes: set[str]) -> _Rows | None:
+    """None if ``axes`` (None stands for all) aren't the innermost, or there is nothing to vectorise."""
+    shape = shape_of(data)
+    if not shape or dtype_of(data) not in dtypes:
+        return None
+    rank = len(shape)
+    reduced = sorted({int(axis) % rank for axis in axes}) if axes is not None else list(range(rank))
+    if not reduced or reduced != list(range(rank - len(reduced), rank)):
+        return None
+    length: Any = 1
+    for axis in reduced:
+        length = length * shape[axis]
+    length = length if isinstance(length, int) else Analyzer().simplify(length)
+    if 0 in shape:
+        return None
+    if len(reduced) == 1 and rank > 1:
+        return _Rows(data, 1, length)
+    view = relax.op.reshape(data, [*(shape[: -len(reduced)] or [1]), length])
+    return _Rows(build.emit(view), len(reduced), length, True, len(reduced) == rank)
+
+
+def _call(
+    build: relax.BlockBuilder, rows: _Rows, call: relax.Call, function: Callable[..., te.Tensor], pattern: int, *args: Any
+) -> relax.Expr:
+    name = op_name(call).rpartition(".")[2]
+    attrs = {"op_pattern": pattern}
+    result = build.call_te(function, rows.data, *args, primfunc_name_hint=name, primfunc_attrs=attrs)
+    shape = shape_of(call)
+    assert shape is not None
+    if rows.is_view and (pattern == OUT_ELEMENTWISE_FUSABLE or rows.alone):
+        return relax.op.reshape(build.emit(result), shape)
+    return result
+
+
+def _softmax(
+    build: relax.BlockBuilder, call: relax.Call, function: Callable[..., te.Tensor], lanes: int
+) -> relax.Expr | None:
+    rows = _rows(build, call.args[0], [call.attrs.axis], _FLOATS)
+    return None if rows is None else _call(build, rows, call, function, OUT_ELEMENTWISE_FUSABLE, lanes)
+
+
+def _layer_norm(build: relax.BlockBuilder, call: relax.Call, lanes: int) -> relax.Expr | None:
+    data, scale, shift = call.args
+    if not (call.attrs.center and call.attrs.scale):
+        return None
+    rows = _rows(build, data, call.attrs.axes, _FLOATS)
+    if rows is None:
+        return None
+    parameters = [_flat(build, parameter, rows) for parameter in (scale, shift)]
+    epsilon = float(call.attrs.epsilon)
+    return _call(build, rows, call, row_functions.layer_norm, OUT_ELEMENTWISE_FUSABLE, *parameters, epsilon, lanes)
+
+
+def _rms_norm(build: relax.BlockBuilder, call: relax.Call, lanes: int) -> relax.Expr | None:
+    data, scale = call.args
+    rows = _rows(build, data, call.attrs.axes, _FLOATS)
+    if rows is None:
+        return None
+    epsilon = float(call.attrs.epsilon)
+    flat = _flat(build, scale, rows)
+    return _call(build, rows, call, row_functions.rms_norm, OUT_ELEMENTWISE_FUSABLE, flat, epsilon, lanes)
+
+
+def _flat(build: relax.BlockBuilder, parameter: relax.Expr, rows: _Rows) -> relax.Expr:
+    return parameter if rows.reduced == 1 else build.emit(relax.op.reshape(parameter, [rows.length]))
+
+
+def _reduction(build: relax.BlockBuilder, call: relax.Call, kind: str, lanes: int) -> relax.Expr | None:
+    dtypes = _FLOATS if kind in ("mean", "variance", "std") else _NUMBERS
+    rows = _rows(build, call.args[0], call.attrs.axis, dtypes)
+    if rows is None:
+        return None
+    kept = rows.reduced if call.attrs.keepdims and not rows.alone else 0
+    return _call(build, rows, call, row_functions.reduction, COMM_REDUCE, kind, kept, lanes)
