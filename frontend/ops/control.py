@@ -76,7 +76,8 @@ def _branch(ctx: Context, node: Node, name: str) -> tuple[relax.SeqExpr, list[Re
     builder.begin_scope(None)
     builder._begin_binding_block()
     try:
-        outputs = [ctx.tensor(value) for value in _inline(ctx, node, name)]
+        with ctx.branch():
+            outputs = [ctx.tensor(value) for value in _inline(ctx, node, name)]
         result = builder.emit(relax.Tuple(outputs))
     finally:
         block = builder._end_block()
