@@ -13,6 +13,7 @@ import tvm_ffi
 
 from ..contract import Contract, TensorSpec
 from ..errors import InputError, KilnError, UsageError
+from . import forks
 from .dtypes import carrier, numpy_dtype, onnx_type
 from .inputs import InputBinder
 from .manifest import Manifest
@@ -210,10 +211,15 @@ _RUN_HINT = "check shapes and values against the model; if they are right, repor
 
 
 def _guarded(main: Callable[..., Any], *arguments: Any) -> Any:
+    if forks.forking:
+        forks.wait()
+    forks.running.append(None)
     try:
         return main(*arguments)
     except Exception as error:
         raise KilnError(f"the compiled model refused to run: {_first_line(error)}", hint=_RUN_HINT) from error
+    finally:
+        forks.running.pop()
 
 
 def _closed() -> UsageError:
