@@ -12,6 +12,7 @@ from onnxscript.optimizer import fold_constants
 
 from ..contract import Dim, DimRange
 from ..errors import ModelError, UsageError
+from .function_bodies import inline_function_bodies
 
 UserShapes = Mapping[str, Sequence[int | str | DimRange | None]]
 """What a user asks of the inputs: per input and dim a size, a name, a range, or None to leave it as it is."""
@@ -27,6 +28,7 @@ def normalize(model: ir.Model, path: Path) -> ir.Model:
     """Inline functions, lift ``Constant`` nodes to initializers, fold what the file alone decides, drop dead code."""
     try:
         common.InlinePass()(model)
+        inline_function_bodies(model)
         common.RemoveUnusedNodesPass()(model)
         _fold(model)
         common.RemoveUnusedNodesPass()(model)
