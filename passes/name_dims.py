@@ -55,11 +55,36 @@ def _rename(function: tirx.PrimFunc, names: list[tuple[Any, tirx.Var]]) -> tirx.
             if tvm_ffi.structural_equal(expr, dim):
                 return var
         if isinstance(expr, tirx.FloorDiv) and symbols.intersection(tirx.analysis.undefined_vars(expr)):
-            for dim, var in names:
-                difference = analyzer.simplify(expr - dim)
-                if isinstance(difference, tirx.IntImm):
-                    return var + difference
+            return _in_terms_of(analyzer, expr, names)
+        if isinstance(expr, tirx.Add | tirx.Sub) and variables.intersection(tirx.analysis.undefined_vars(expr)):
+            return analyzer.simplify(expr)
         return expr
 
+    variables = {var for _, var in names}
     kinds = (tirx.Add, tirx.Sub, tirx.Mul, tirx.FloorDiv, tirx.FloorMod, tirx.Select, tirx.Min, tirx.Max)
-    return tvm_ffi.structural_map(function, (kinds, rename), order="pre")
+    return tvm_ffi.structural_map(function, (kinds, rename))
+
+
+def _in_terms_of(analyzer: Analyzer, expr: tirx.FloorDiv, names: list[tuple[Any, tirx.Var]]) -> Any:
+    """``expr`` as a named dim plus a constant, or as a named dim in tiles, where simplification has merged them."""
+    for dim, var in names:
+        difference = analyzer.simplify(expr - dim)
+        if isinstance(difference, tirx.IntImm):
+            return var + difference
+        tile = _tile(expr, dim)
+        if tile is not None and analyzer.can_prove_equal(expr, tirx.floordiv(dim - 1, tile)):
+            return tirx.floordiv(var + tile - 1, tile) - 1  # the form that covers the dim provably
+    return expr
+
+
+def _tile(expr: tirx.FloorDiv, dim: Any) -> int | None:
+    """How many times coarser ``expr`` divides than the division inside ``dim``."""
+    divisors: list[int] = []
+
+    def visit(node: tirx.FloorDiv) -> None:
+        if isinstance(node.b, tirx.IntImm):
+            divisors.append(int(node.b.value))
+
+    tvm_ffi.structural_walk(dim, (tirx.FloorDiv, visit))
+    whole = int(expr.b.value) if isinstance(expr.b, tirx.IntImm) else 0
+    return next((whole // d for d in divisors if whole > d > 0 and whole % d == 0), None)

@@ -20,6 +20,7 @@ from .legalize import legalize
 from .name_dims import name_dims
 from .relax_alignment import relax_alignment
 from .select_kernels import select_kernels
+from .to_dataflow import to_dataflow
 from .vectorize_math import vectorize_math
 
 T = relax.transform
@@ -56,7 +57,7 @@ def _tvm(*passes: tvm.transform.Pass) -> Run:
 
 
 _CLEAN = _tvm(T.CanonicalizeBindings(), T.DeadCodeElimination())
-_FUSE = _tvm(T.AnnotateTIROpPattern(), T.ConvertToDataflow(1), T.FuseOps(), T.FuseTIR(), T.DeadCodeElimination())
+_FUSE = _tvm(T.AnnotateTIROpPattern(), T.FuseOps(), T.FuseTIR(), T.DeadCodeElimination())
 
 PIPELINE: tuple[Step, ...] = (
     Step("clean", "O1", _CLEAN),
@@ -71,6 +72,7 @@ PIPELINE: tuple[Step, ...] = (
     Step("select_kernels", "O1", select_kernels),
     Step("legalize", "O0", lambda mod, target: (legalize(mod, target), None)),
     Step("name_dims", "O1", _counted(name_dims)),  # before fusion, which compares dims by structure
+    Step("to_dataflow", "O1", _counted(to_dataflow)),
     Step("fuse", "O1", _FUSE),
     Step("name_fused_dims", "O1", _counted(name_dims)),  # and after, as fusion puts the graph's dims back
 )

@@ -41,18 +41,27 @@ def pixel_tile(width: Any, out_channels: int, target: Target) -> int:
     return best_tile(as_int(width), -(-out_channels // BLOCK), target)[0]
 
 
-def pad_spatial(data: te.Tensor, padding: Sequence[int]) -> te.Tensor:
-    """Zeros around height and width; ``padding`` is (top, left, bottom, right)."""
+def pad_spatial(data: te.Tensor, padding: Sequence[int], needed: Sequence[Any]) -> te.Tensor:
+    """Zeros around height and width; ``padding`` is (top, left, bottom, right).
+
+    The result has the ``needed`` rows and columns, expressed in the output's: that every pixel read is there can then
+    be seen without knowing how input and output sizes relate.
+    """
     if not any(padding):
         return data
-    top, left, bottom, right = padding
+    top, left, _, _ = padding
     n, h, w, c = data.shape
 
     def padded(b: Any, y: Any, x: Any, ch: Any) -> Any:
         inside = tirx.all(y >= top, y < h + top, x >= left, x < w + left)
         return tirx.if_then_else(inside, data[b, y - top, x - left, ch], tirx.const(0, data.dtype))
 
-    return te.compute((n, h + top + bottom, w + left + right, c), padded, name="pad")
+    return te.compute((n, *needed, c), padded, name="pad")
+
+
+def needed_size(outputs: Any, kernel: int, stride: int, dilation: int) -> Any:
+    """Input rows or columns that ``outputs`` windows cover."""
+    return (outputs - 1) * stride + dilation * (kernel - 1) + 1
 
 
 def conv2d(
@@ -73,15 +82,17 @@ def conv2d(
     top, left, bottom, right = padding
     rows = output_size(h, kh, strides[0], dilation[0], top, bottom)
     columns = output_size(w, kw, strides[1], dilation[1], left, right)
-    source = pad_spatial(data, padding)
+    width = tirx.floordiv(columns + tile - 1, tile) * tile
+    needed = (needed_size(rows, kh, strides[0], dilation[0]), needed_size(width, kw, strides[1], dilation[1]))
+    source = pad_spatial(data, padding, needed)
     ry, rx, rc = (te.reduce_axis((0, size), name=name) for size, name in ((kh, "ry"), (kw, "rx"), (channels, "rc")))
 
     def pixel(b: Any, y: Any, x: Any, o: Any) -> Any:
-        column = tirx.min(x, columns - 1) * strides[1] + rx * dilation[1]
+        column = (x if any(padding) else tirx.min(x, columns - 1)) * strides[1] + rx * dilation[1]
         value = source[b, y * strides[0] + ry * dilation[0], column, rc]
         return te.sum(value * weight[o // BLOCK, ry, rx, rc, o % BLOCK], axis=[ry, rx, rc])
 
-    padded = (n, rows, tirx.floordiv(columns + tile - 1, tile) * tile, weight.shape[0] * BLOCK)
+    padded = (n, rows, width, weight.shape[0] * BLOCK)
     tiles = te.compute(padded, pixel, name="conv2d", attrs={TEMPLATE_KEY: NAME, "pixels": tile})
     return te.compute((n, rows, columns, out_channels), lambda *index: tiles[index], name="pixels")
 

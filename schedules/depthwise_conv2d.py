@@ -12,7 +12,7 @@ from tvm.s_tir.schedule import SBlockRV
 
 from ..targets import Target
 from .blocks import TEMPLATE_KEY, as_int
-from .conv2d import output_size, pad_spatial
+from .conv2d import needed_size, output_size, pad_spatial
 from .template import Parameters, register
 from .tiles import BLOCK, accumulators, finish_epilogue, registers_per_block, schedule_prologue
 
@@ -48,15 +48,17 @@ def depthwise_conv2d(
     top, left, bottom, right = padding
     rows = output_size(h, kh, strides[0], dilation[0], top, bottom)
     columns = output_size(w, kw, strides[1], dilation[1], left, right)
-    source = pad_spatial(data, padding)
+    width = tirx.floordiv(columns + tile - 1, tile) * tile
+    needed = (needed_size(rows, kh, strides[0], dilation[0]), needed_size(width, kw, strides[1], dilation[1]))
+    source = pad_spatial(data, padding, needed)
     ry, rx = te.reduce_axis((0, kh), name="ry"), te.reduce_axis((0, kw), name="rx")
 
     def pixel(b: Any, y: Any, x: Any, c: Any) -> Any:
-        column = tirx.min(x, columns - 1) * strides[1] + rx * dilation[1]
+        column = (x if any(padding) else tirx.min(x, columns - 1)) * strides[1] + rx * dilation[1]
         value = source[b, y * strides[0] + ry * dilation[0], column, c]
         return te.sum(value * weight[ry, rx, c], axis=[ry, rx])
 
-    padded = (n, rows, tirx.floordiv(columns + tile - 1, tile) * tile, channels)
+    padded = (n, rows, width, channels)
     tiles = te.compute(padded, pixel, name="depthwise", attrs={TEMPLATE_KEY: NAME, "pixels": tile})
     return te.compute((n, rows, columns, channels), lambda *index: tiles[index], name="pixels")
 
