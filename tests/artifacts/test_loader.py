@@ -69,6 +69,7 @@ def test_the_open_files_are_used_not_the_names(scale: Path, copy: Copy, monkeypa
         shutil.rmtree(folder)
         shutil.copytree(scale, folder)
         (folder / "weights.bin").write_bytes(bytes(4096))
+        (folder / "model.so").write_bytes(b"another library")
 
     monkeypatch.setattr(loader, "ensure_runtime", swap)
     with onnxkiln.load(folder) as session:

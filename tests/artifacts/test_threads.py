@@ -92,7 +92,7 @@ check(four); check(one); expect(5)
 one.close(); check(six)
 four.close(); six.close()
 assert settles(lambda: tasks() == before), "closing the last session ends the workers"
-again = onnxkiln.load(sys.argv[1], threads=3); check(again); expect(2)
+again = onnxkiln.load(sys.argv[1], threads=6); check(again); expect(5)
 """
     check_child(code, scale)
 
@@ -133,6 +133,8 @@ def more():
         check(again)
 pid = os.fork()
 if pid == 0:
+    check(session)
+    assert tasks() >= {threads}, "the child has workers of its own"
     more()
     inner = os.fork()
     if inner == 0:
@@ -166,6 +168,23 @@ for caller in callers: caller.join()
 check(session)
 """
     check_child(code, scale)
+
+
+def test_fork_waits_for_the_calls_in_progress() -> None:
+    """A lock that is held in the middle of a call would stay locked in the child."""
+    code = """
+    import os, threading, time
+    from onnxkiln.artifacts import forks
+    forks.running.append(None)
+    threading.Timer(0.3, forks.running.pop).start()
+    start = time.monotonic()
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if not forks.running and not forks.forking else 1)
+    assert 0.2 < time.monotonic() - start < 5
+    assert os.waitpid(pid, 0)[1] == 0 and not forks.forking
+    """
+    check_child(code)
 
 
 def test_multiprocessing_with_fork(scale: Path) -> None:
