@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
 from tvm import relax, te, tirx
+from tvm.ir import Range
 from tvm.sym import Analyzer, ProofStrength
 
 from ..errors import ConversionError
@@ -21,6 +23,12 @@ from .values import (
     tensor_shape,
     to_constant,
 )
+
+LARGEST_DIM = 24
+"""Names in a dim's expression; larger ones are computed into a variable."""
+
+MAX_DIM = 1 << 40
+"""Bound of a dim that is computed at run time; proofs need one."""
 
 SOLVER_LIMIT = 1_000_000
 """Z3's steps for one proof: about a second; a count and not a time, so that every run proves the same."""
@@ -150,6 +158,18 @@ class Context:
         self._fresh += 1
         return tirx.Var(f"{hint}_{self._fresh}", "int64")
 
+    def compact(self, dim: PrimExpr) -> PrimExpr:
+        """The dim itself, or a fresh non-negative one that a complex expression is computed into at run time.
+
+        Choices nested in one another cost TVM's simplifier exponential time, so each becomes a variable. It goes through
+        a tensor: passes put an expression back in the place of a dim that is merely matched with it.
+        """
+        if as_int(dim) is not None or (expression_size(dim) <= LARGEST_DIM and "Select" not in str(dim)):
+            return dim
+        (fresh,) = self.ints(self.tensor(symbolic([dim])))
+        self.analyzer.bind(fresh, Range(0, MAX_DIM))
+        return fresh
+
     # Proving
 
     def simplify(self, expr: PrimExpr) -> PrimExpr:
@@ -204,6 +224,11 @@ class Context:
         if isinstance(value, np.ndarray) and all(as_int(dim) is not None for dim in shape):
             return value.reshape([int(d) for d in shape])
         return self.emit(relax.op.reshape(self.tensor(value), relax.ShapeExpr(prim_list(shape))))
+
+
+def expression_size(expr: PrimExpr) -> int:
+    """How many variables and functions an expression names."""
+    return len(re.findall(r"[A-Za-z_][\w.]*", str(expr)))
 
 
 def _variables(expr: PrimExpr) -> set[tirx.Var]:

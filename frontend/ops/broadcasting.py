@@ -7,7 +7,6 @@ size 1 is read at index 0, and sizes that don't broadcast make the run fail.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -15,18 +14,14 @@ from typing import Any
 
 import numpy as np
 from tvm import relax, te, tirx
-from tvm.ir import Range
 
 from ...errors import ConversionError
-from ..context import Context, prim_list
+from ..context import Context, expression_size, prim_list
 from ..shapes import emit_if_shape
-from ..values import PrimExpr, Value, as_int, symbolic, tensor_shape
+from ..values import PrimExpr, Value, as_int, tensor_shape
 
 Scalar = Callable[..., PrimExpr]
 """Takes one scalar expression per operand, gives the element of the output."""
-
-MAX_DIM = 1 << 40
-"""Bound of a dim that is computed at run time; proofs need one."""
 
 RelaxOp = Callable[..., relax.Expr]
 
@@ -61,7 +56,7 @@ def _merge(ctx: Context, dims: Sequence[PrimExpr], shapes: Sequence[Sequence[Pri
     if not distinct:
         return 1, True
     chosen = reduce(lambda a, b: _choose(ctx, a, b), distinct)
-    return compact(ctx, chosen), len(distinct) == 1
+    return ctx.compact(chosen), len(distinct) == 1
 
 
 def _distinct(ctx: Context, dims: Sequence[PrimExpr]) -> list[PrimExpr]:
@@ -72,7 +67,7 @@ def _distinct(ctx: Context, dims: Sequence[PrimExpr]) -> list[PrimExpr]:
         if match is None:
             found.append(dim)
         else:
-            found[match] = min(found[match], dim, key=_size)
+            found[match] = min(found[match], dim, key=expression_size)
     return found
 
 
@@ -85,7 +80,7 @@ def _choose(ctx: Context, a: PrimExpr, b: PrimExpr) -> PrimExpr:
     b_leads = _implies(ctx, tirx.EQ(b, _int64(1)), tirx.EQ(a, _int64(1)))
     if a_leads and b_leads:
         ctx.check(tirx.EQ(a, b))
-        return min(a, b, key=_size)
+        return min(a, b, key=expression_size)
     same = tirx.EQ(a, b)
     if a_leads or b_leads:
         lead, follower = (a, b) if a_leads else (b, a)
@@ -105,27 +100,6 @@ def _either(dim: PrimExpr, size: int) -> PrimExpr:
 
 def _differs_from_1(ctx: Context, dim: PrimExpr) -> bool:
     return ctx.prove(tirx.NE(dim, _int64(1)))
-
-
-LARGEST_DIM_EXPRESSION = 24
-"""Names in its text; a choice between dims mentions each of them twice, so chains of them would grow without bound."""
-
-
-def compact(ctx: Context, dim: PrimExpr) -> PrimExpr:
-    """The dim itself, or a fresh one that a large expression is computed into when the model runs.
-
-    It goes through a tensor: passes put the expression back in the place of a dim that is merely matched with it.
-    """
-    if as_int(dim) is not None or _size(dim) <= LARGEST_DIM_EXPRESSION:
-        return dim
-    (fresh,) = ctx.ints(ctx.tensor(symbolic([dim])))
-    ctx.analyzer.bind(fresh, Range(0, MAX_DIM))
-    return fresh
-
-
-def _size(expr: PrimExpr) -> int:
-    """Operands and functions in the text of an expression."""
-    return len(re.findall(r"[A-Za-z_][\w.]*", str(expr)))
 
 
 def _int64(value: int) -> PrimExpr:

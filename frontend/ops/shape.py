@@ -113,9 +113,12 @@ def _resolve_at_run(ctx: Context, total: PrimExpr, dims: list[PrimExpr], maybe: 
                 raise ConversionError(f"{total} elements don't fit the new shape {dims}")
             ctx.check(tirx.EQ(_prim(product(dims)), _prim(total)))
         return dims
+    for i in maybe:
+        ctx.check(dims[i] >= -1)
     known = product([tirx.Select(dim == -1, tirx.const(1, "int64"), dim) if i in maybe else dim for i, dim in enumerate(dims)])
     left = tirx.floordiv(_prim(total), tirx.max(_prim(known), tirx.const(1, "int64")))
     resolved = [tirx.Select(dim == -1, left, dim) if i in maybe else dim for i, dim in enumerate(dims)]
+    resolved = [ctx.compact(dim) for dim in resolved]
     ctx.check(tirx.EQ(_prim(product(resolved)), _prim(total)))
     return resolved
 
