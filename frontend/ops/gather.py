@@ -51,7 +51,7 @@ def gather(ctx: Context, node: Node, inputs: Sequence[Value]) -> Value:
         return _one(ctx, data, axis, int(fixed))
     if isinstance(indices, SymbolicInts) and not indices.shape:
         return _at_expression(ctx, data, axis, indices.elements.item())
-    _refuse_empty(ctx, dims[axis], tensor_shape(indices))
+    refuse_empty(ctx, dims[axis], tensor_shape(indices))
     where = ctx.tensor(indices if fixed is None else fixed)
     shape = [*dims[:axis], *tensor_shape(indices), *dims[axis + 1 :]]
     count = rank(indices)
@@ -75,7 +75,7 @@ def _one(ctx: Context, data: Value, axis: int, index: int) -> Value:
 
 def _at_expression(ctx: Context, data: Value, axis: int, index: PrimExpr) -> Value:
     dims = tensor_shape(data)
-    _refuse_empty(ctx, dims[axis], ())
+    refuse_empty(ctx, dims[axis], ())
 
     def take_at(x: te.Tensor, index: PrimExpr, shape: list) -> te.Tensor:
         place = inside(prim(index), x.shape[axis])
@@ -84,7 +84,7 @@ def _at_expression(ctx: Context, data: Value, axis: int, index: PrimExpr) -> Val
     return ctx.te(take_at, ctx.tensor(data), index, [*dims[:axis], *dims[axis + 1 :]])
 
 
-def _refuse_empty(ctx: Context, size: PrimExpr, indices: Sequence[PrimExpr]) -> None:
+def refuse_empty(ctx: Context, size: PrimExpr, indices: Sequence[PrimExpr]) -> None:
     """Nothing can be read from a dim of size 0; with no index, nothing is."""
     if any(as_int(dim) == 0 for dim in indices):
         return
@@ -106,7 +106,7 @@ def gather_elements(ctx: Context, node: Node, inputs: Sequence[Value]) -> Value:
         raise ConversionError(f"data has rank {len(dims)}, indices have rank {len(shape)}")
     (axis,) = normalized_axes([node.attr("axis", 0)], len(dims))
     known_indices(indices, dims[axis])
-    _refuse_empty(ctx, dims[axis], shape)
+    refuse_empty(ctx, dims[axis], shape)
     for i, (size, count) in enumerate(zip(dims, shape, strict=True)):
         if i != axis:
             require(ctx, count, size, f"indices along axis {i}")
@@ -140,7 +140,7 @@ def gather_nd(ctx: Context, node: Node, inputs: Sequence[Value]) -> Value:
         for i, (a, b) in enumerate(zip(dims[:batch], where[:batch], strict=True))
     ]
     for size in dims[batch : batch + depth]:
-        _refuse_empty(ctx, size, where[:-1])
+        refuse_empty(ctx, size, where[:-1])
     shape = [*shared, *where[batch:-1], *dims[batch + depth :]]
     lead = len(where) - 1
 
