@@ -6,12 +6,10 @@ import hashlib
 import importlib.util
 import os
 import shutil
-import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -20,21 +18,13 @@ from ..errors import ToolchainError
 from ..targets import Target
 from ..versions import FFI_VERSION, TVM_VERSION, VERSION
 from . import manifest as format_
+from .linking import Exportable, link
 from .manifest import FileEntry, Kernel, Library, Manifest, PassReport, Source, Versions
-from .staging import staged_folder
+from .staging import refuse_existing, staged_folder
 from .weights import write_weights
 
 WEIGHTS_FILE = "weights.bin"
 RUNTIME_FILE = "runtime/libtvm_runtime.so"
-
-# Linkers for targets that aren't this machine's architecture.
-_CROSS_COMPILERS = {"aarch64": "aarch64-linux-gnu-gcc", "x86_64": "x86_64-linux-gnu-gcc"}
-
-
-class Exportable(Protocol):
-    """What ``tvm.compile`` returns."""
-
-    def export_library(self, file_name: str, **options: Any) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -63,8 +53,7 @@ def export(request: ExportRequest, output: Path, force: bool = False) -> Path:
     Raises UsageError when the output exists (without ``force``) or is being written by another process,
     ToolchainError when a library can't be linked, OSError when the disk says no.
     """
-    # abspath, not resolve: an output that is a symbolic link must be seen as one.
-    output = Path(os.path.abspath(output))
+    output = _absolute(output)
     with staged_folder(output, force) as folder:
         libraries = [_link(folder, request, index) for index in range(len(request.libraries))]
         weights, weights_entry = write_weights(folder, WEIGHTS_FILE, request.weights)
@@ -92,48 +81,21 @@ def export(request: ExportRequest, output: Path, force: bool = False) -> Path:
     return output
 
 
+def check_output(output: Path, force: bool = False) -> None:
+    """Raise the UsageError with which ``export`` would refuse ``output`` now: to ask before compiling for minutes."""
+    refuse_existing(_absolute(output), force)
+
+
+def _absolute(output: Path) -> Path:
+    # Not resolve(): an output that is a symbolic link must be seen as one.
+    return Path(os.path.abspath(output))
+
+
 def _link(folder: Path, request: ExportRequest, index: int) -> Library:
     target, executable = request.libraries[index]
     path = "model.so" if len(request.libraries) == 1 else f"model.{target.isa.name}.so"
-    compiler = _compiler(target)
-    with tempfile.TemporaryDirectory(prefix="onnxkiln-") as workspace:
-        try:
-            pool = _compile_pool(compiler, workspace)
-            executable.export_library(
-                str(folder / path),
-                workspace_dir=workspace,
-                cc=compiler,
-                addons=[pool],
-                options=["-pthread", "-Wl,--build-id=none"],
-            )
-        except (RuntimeError, OSError, subprocess.CalledProcessError) as error:
-            detail = error.stderr if isinstance(error, subprocess.CalledProcessError) else error
-            raise ToolchainError(
-                f"linking {path} for {target.name} with {compiler} failed: {detail}",
-                hint="check that this compiler builds a C program",
-            ) from error
+    link(executable, target, folder / path)
     return Library(path, target.isa.name, target.required_features, target.tvm_json())
-
-
-def _compile_pool(compiler: str, workspace: str) -> str:
-    """Compile ``parallel.c``, the thread pool that each library carries; return the object's path."""
-    source, result = Path(__file__).with_name("parallel.c"), os.path.join(workspace, "parallel.o")
-    command = [compiler, "-x", "c", "-std=c11", "-O2", "-fPIC", "-fvisibility=hidden", "-pthread", "-c"]
-    subprocess.run([*command, str(source), "-o", result], check=True, capture_output=True, text=True)
-    return result
-
-
-def _compiler(target: Target) -> str:
-    names = [os.environ.get("CC"), "cc", "gcc", "clang"]
-    if not target.is_native:
-        names = [_CROSS_COMPILERS[target.isa.architecture]]
-    for name in names:
-        if name and (found := shutil.which(name)):
-            return found
-    raise ToolchainError(
-        f"no C compiler to link code for {target.isa.architecture}: looked for {', '.join(filter(None, names))}",
-        hint="install one (Debian: apt install gcc, for another architecture gcc-aarch64-linux-gnu), or set CC",
-    )
 
 
 def _wants_runtime(request: ExportRequest) -> bool:

@@ -28,14 +28,14 @@ def staged_folder(output: Path, force: bool) -> Iterator[Path]:
     Raises UsageError when ``output`` exists and ``force`` is not given, or another process is writing it. With
     ``force`` the old folder stays until the new one takes its name in one step.
     """
-    _refuse_existing(output, force)
+    refuse_existing(output, force)
     made = _make_parents(output.parent)
     try:
         staging, lock = _lock_staging(output)
         try:
             yield staging
             sync_tree(staging)
-            _refuse_existing(output, force)
+            refuse_existing(output, force)
             _publish(staging, output)
             made = []
         finally:
@@ -48,7 +48,8 @@ def staged_folder(output: Path, force: bool) -> Iterator[Path]:
                 folder.rmdir()
 
 
-def _refuse_existing(output: Path, force: bool) -> None:
+def refuse_existing(output: Path, force: bool) -> None:
+    """Raise UsageError when ``output`` may not be written: it exists without ``force``, or is no artifact."""
     if output.is_symlink() or (output.exists() and not output.is_dir()):
         raise UsageError(f"output {output} exists and is not a folder", hint="choose another output")
     if not output.exists():

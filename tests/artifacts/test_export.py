@@ -22,7 +22,7 @@ from onnxkiln import targets
 from onnxkiln.artifacts import export as export_
 from onnxkiln.artifacts import staging
 from onnxkiln.artifacts import weights as weights_
-from onnxkiln.errors import ToolchainError, UsageError
+from onnxkiln.errors import IsaError, ToolchainError, UsageError
 
 WRITE = """
 import sys
@@ -211,11 +211,53 @@ def test_a_compiler_that_fails(request_: Any, tmp_path: Path, monkeypatch: pytes
     assert names(tmp_path) == []
 
 
-def test_another_architecture_needs_its_linker(request_: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(targets, "host_architecture", lambda: "riscv64")
+def fake_compiler(folder: Path, machine: str, elf_machine: int) -> Path:
+    """A compiler that claims ``machine`` and writes the beginning of an ELF file of ``elf_machine``."""
+    path = folder / "fakecc"
+    path.write_text(f"""#!{sys.executable}
+import sys
+if sys.argv[1:] == ["-dumpmachine"]:
+    print("{machine}")
+elif "-c" in sys.argv:
+    open(sys.argv[-1], "wb").close()
+else:
+    header = bytes([127]) + b"ELF" + bytes(14) + ({elf_machine}).to_bytes(2, "little")
+    open(sys.argv[sys.argv.index("-o") + 1], "wb").write(header)
+""")
+    path.chmod(0o755)
+    return path
+
+
+def test_another_architecture_needs_its_linker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    foreign = next(isa for isa in ("aarch64", "x86-64-v1") if not targets.parse(f"cpu:{isa}")[0].is_native)
+    monkeypatch.delenv("CC", raising=False)
+    request = tiny_artifacts.scale_request(target=f"cpu:{foreign}")
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ToolchainError, match="x86_64-linux-gnu-gcc"):
-        tiny_artifacts.write(request_, tmp_path)
+    with pytest.raises(ToolchainError, match=r"no C compiler to link code for .*: looked for .*-linux-gnu-gcc"):
+        tiny_artifacts.write(request, tmp_path)
+
+
+@pytest.mark.skipif(targets.host_architecture() != "x86_64", reason="cross-compiles from x86-64")
+def test_what_the_cross_linker_made_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = tiny_artifacts.scale_request(target="cpu:aarch64")
+    monkeypatch.setenv("CC", str(fake_compiler(tmp_path, "x86_64-linux-gnu", 62)))
+    with pytest.raises(ToolchainError, match=r"no C compiler to link code for aarch64: looked for .*fakecc"):
+        tiny_artifacts.write(request, tmp_path, "one")
+    monkeypatch.setenv("CC", str(fake_compiler(tmp_path, "aarch64-linux-gnu", 62)))
+    with pytest.raises(ToolchainError, match=r"made no ELF library for aarch64 \(found machine 62\)"):
+        tiny_artifacts.write(request, tmp_path, "two")
+    monkeypatch.setenv("CC", str(fake_compiler(tmp_path, "aarch64-linux-gnu", 183)))
+    output = tiny_artifacts.write(request, tmp_path, "three")
+    assert names(output) == ["manifest.json", "model.so", "weights.bin"], "no runtime of this machine's"
+    with pytest.raises(IsaError, match="needs fp-armv8, neon"):
+        onnxkiln.load(output)
+
+
+def test_an_output_can_be_checked_before_the_work(scale: Path, tmp_path: Path) -> None:
+    export_.check_output(tmp_path / "new")
+    export_.check_output(scale, force=True)
+    with pytest.raises(UsageError, match="exists"):
+        export_.check_output(scale)
 
 
 ARRAYS = {

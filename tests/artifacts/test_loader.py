@@ -31,6 +31,17 @@ def test_another_tvm_version(scale: Path, copy: Copy) -> None:
         onnxkiln.load(folder)
 
 
+def test_another_version_of_the_bytecode(copy: Copy) -> None:
+    folder = copy()
+    path = folder / "model.so"
+    data = bytearray(path.read_bytes())
+    place = data.index(b"0.14", data.index(b"relax.VMExecutable"))
+    data[place : place + 4] = b"0.99"
+    path.write_bytes(data)
+    with pytest.raises(VersionError, match=r"the TVM runtime in this process refuses model\.so"):
+        onnxkiln.load(folder, verify="size")
+
+
 def test_a_rewritten_manifest_is_accepted(copy: Copy) -> None:
     """Integrity is not authenticity: who can rewrite the digests can replace the code. The docs say so."""
     folder = copy()

@@ -77,6 +77,12 @@ def test_an_older_minor_version_may_lack_what_has_a_default() -> None:
     assert read.kernels == () and read.threads == 1 and read.runtime is None
 
 
+@pytest.mark.parametrize("path", sorted((Path(__file__).parent / "old").glob("manifest-*.json")), ids=lambda p: p.stem)
+def test_manifests_of_earlier_versions_are_still_read(path: Path) -> None:
+    """Files under ``old`` are never rewritten: each is what its version of the format wrote for ``sample()``."""
+    assert format_.from_bytes(path.read_bytes()) == dataclasses.replace(sample(), schema=path.stem.split("-")[1])
+
+
 @pytest.mark.parametrize("schema", ["2.0", "0.9"])
 def test_another_major_version_is_refused(schema: str) -> None:
     with pytest.raises(VersionError, match=rf"schema {schema}; this onnxkiln reads 1\.\*"):
