@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .artifacts.export import ExportRequest, export
+from .artifacts.export import ExportRequest, check_output, export
 from .artifacts.manifest import Kernel, PassReport, Source
 from .errors import UsageError
 from .frontend import ImportedModel, import_model
@@ -45,6 +45,7 @@ def compile(
     _refuse_unbuilt(tune=tune, log=log, quantize=quantize, calibrate=calibrate)
     steps_for(level)
     targets = parse(target)
+    check_output(Path(output), force)
     report = progress or (lambda _stage, _done, _total: None)
     report("import", 0, 1)
     imported = import_model(model, shapes)
