@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tvm import relax
+from tvm import relax, te, tirx
 
 from ..errors import ConversionError
 from .arith import equal, known
-from .context import Context
+from .context import Context, prim_list
 from .values import PrimExpr, as_int
 
 
@@ -21,6 +21,17 @@ def emit_if_shape(ctx: Context, expr: relax.Expr, shape: Sequence[PrimExpr]) -> 
     if len(dims) != len(shape) or not all(ctx.equal(a, b) for a, b in zip(dims, shape, strict=True)):
         return None
     return ctx.emit(expr)
+
+
+def never_has_elements(dims: Sequence[PrimExpr]) -> bool:
+    """Whether a tensor of these dims is empty whatever the open ones turn out to be."""
+    return any(as_int(dim) == 0 for dim in dims)
+
+
+def zeros(ctx: Context, dims: Sequence[PrimExpr], dtype: str) -> relax.Var:
+    """A tensor of zeros; of use where nothing has to be computed."""
+    zero = tirx.const(0, dtype)
+    return ctx.te(lambda shape: te.compute(prim_list(shape), lambda *_: zero, name="zeros"), list(dims), name="zeros")
 
 
 def same_dim(ctx: Context, dims: Sequence[PrimExpr], what: str) -> PrimExpr:

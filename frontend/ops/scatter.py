@@ -19,7 +19,7 @@ from ..arith import prim
 from ..context import Context
 from ..node import Node
 from ..registry import converter
-from ..shapes import same_dim
+from ..shapes import never_has_elements, same_dim
 from ..values import PrimExpr, Value, tensor_dtype, tensor_shape
 from .gather import index_depth, inside, known_indices, refuse_empty, require
 from .shape import normalized_axes, product
@@ -110,6 +110,8 @@ def _flat(sizes: Sequence[PrimExpr], at: Sequence[PrimExpr]) -> PrimExpr:
 
 def _emit(ctx: Context, name: str, data: Value, indices: Value, updates: Value, write: Callable[..., None]) -> Value:
     """A copy of the data, on which ``write`` works in place. All buffers are seen as flat."""
+    if never_has_elements(tensor_shape(data)) or never_has_elements(tensor_shape(updates)):
+        return data
 
     def scatter(x: te.Tensor, places: te.Tensor, values: te.Tensor) -> te.Tensor:
         def body(ins: Any, outs: Any) -> tirx.Stmt:

@@ -68,6 +68,7 @@ def test_scatter_nd(dims):
         case("ScatterND", X, Const(i64(2, -4)[:, None]), RNG.standard_normal((2, 3, 5)).astype("f"), dims=dims),
         case("ScatterND", X, Const(np.array([[0, 1, 2]])), np.array([7], "f"), dims=dims),
         case("ScatterND", X, Const(np.zeros((0, 2), np.int64)), np.zeros((0, 5), "f"), dims=dims),
+        case("ScatterND", X[:, :0], Const(i64(1)[:, None]), np.zeros((1, 0, 5), "f"), dims=dims),
         case("ScatterND", X > 0, Const(i64(1)[:, None]), np.ones((1, 3, 5), bool), dims=dims),
         case("ScatterND", i64(1, 2, 3, 4), Const(i64(1, 3)[:, None]), i64(20, 40), dims=dims),
     ]
