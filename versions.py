@@ -56,14 +56,13 @@ def check_compiler() -> None:
     )
 
 
-def check_loader() -> None:
-    """Raise VersionError unless the installed tvm-ffi can load artifacts."""
-    found = installed("apache-tvm-ffi")
+def check_loader(found: str) -> None:
+    """Raise VersionError unless a tvm-ffi of version ``found`` can load artifacts."""
     low, high = FFI_SERIES
-    if found is not None and low <= release(found) < high:
+    if low <= release(found) < high:
         return
     wanted = f"apache-tvm-ffi>={'.'.join(map(str, low))},<{'.'.join(map(str, high))}"
     raise VersionError(
-        f"loading an artifact needs {wanted}; found {found or 'none'}",
+        f"loading an artifact needs {wanted}; found {found}",
         hint=f"pip install '{wanted}'",
     )

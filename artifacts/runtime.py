@@ -39,7 +39,7 @@ def ensure_runtime(artifact: OpenArtifact) -> None:
     there is none at all.
     """
     global _opened
-    check_loader()
+    check_loader(tvm_ffi.__version__)
     needed = artifact.manifest.created_by.tvm
     with _lock:
         if tvm_ffi.get_global_func(_PROBE, allow_missing=True) is not None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -133,3 +136,38 @@ def test_a_hundred_rounds_leave_nothing(scale: Path) -> None:
         """,
         scale,
     )
+
+
+def test_processes_share_the_weights(tmp_path: Path) -> None:
+    """Two processes that have both run hold one copy of the weights' pages between them."""
+    size = 16 << 20
+    folder = tiny_artifacts.write(tiny_artifacts.scale_request(size // 4), tmp_path)
+    code = """
+    import sys, numpy, onnxkiln
+    session = onnxkiln.load(sys.argv[1])
+    session.run(None, {"x": numpy.ones(int(sys.argv[2]), "float32")})
+    print("ready", flush=True)
+    sys.stdin.readline()
+    pss, inside = 0, False
+    for line in open("/proc/self/smaps"):
+        if "-" in line.split()[0]:
+            inside = "weights.bin" in line
+        elif inside and line.startswith("Pss:"):
+            pss += int(line.split()[1]) * 1024
+    print(pss, flush=True)
+    sys.stdin.readline()
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code), str(folder), str(size // 4)]
+    pipe = subprocess.PIPE
+    children = [subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, bufsize=1) for _ in range(2)]
+    answers = []
+    for round_ in range(2):
+        for child in children:
+            assert child.stdin is not None and child.stdout is not None
+            if round_:
+                child.stdin.write("go\n")
+            answers.append(child.stdout.readline().strip())
+    for child in children:
+        child.communicate("go\n")
+    assert answers[:2] == ["ready", "ready"]
+    assert size * 0.9 < int(answers[2]) + int(answers[3]) < size * 1.15

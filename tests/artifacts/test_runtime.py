@@ -143,10 +143,11 @@ run()
 
 
 def test_wrong_tvm_ffi(scale: Path, site: Path) -> None:
-    (link,) = site.glob("apache_tvm_ffi-*.dist-info")
-    link.unlink()
-    folder = site / "apache_tvm_ffi-0.2.0.dist-info"
-    folder.mkdir()
-    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: apache-tvm-ffi\nVersion: 0.2.0\n")
-    result = run_child(f"{RUN}\nrun()", scale, site)
+    code = f"""
+{RUN}
+import tvm_ffi
+tvm_ffi.__version__ = "0.2.0"
+run()
+"""
+    result = run_child(code, scale, site)
     assert "VersionError: loading an artifact needs apache-tvm-ffi>=0.1.14,<0.2; found 0.2.0" in result.stderr
