@@ -13,6 +13,7 @@ from tvm.ir import Range
 from tvm.sym import Analyzer, ProofStrength
 
 from ..errors import ConversionError
+from .symbolic_ratio import as_scalar
 from .values import (
     PrimExpr,
     SymbolicInts,
@@ -107,12 +108,11 @@ class Context:
                 result = elements[-1]
                 for i in range(len(elements) - 2, -1, -1):
                     result = tirx.Select(flat == i, elements[i], result)
-                return result.astype(value.dtype)
+                return result
 
             return te.compute(shape, element, name="shape_values")
 
-        elements = [tirx.const(e, "int64") if as_int(e) is not None else e for e in value.elements.flat]
-        return self.te(shape_values, *elements)
+        return self.te(shape_values, *(as_scalar(element, value.dtype) for element in value.elements.flat))
 
     # Knowing
 
@@ -223,12 +223,20 @@ class Context:
             return symbolic(value.elements.reshape([int(d) for d in shape]), value.dtype)
         if isinstance(value, np.ndarray) and all(as_int(dim) is not None for dim in shape):
             return value.reshape([int(d) for d in shape])
+        if any(as_int(dim) == 0 for dim in shape):
+            return self._no_elements(tensor_dtype(value), shape)  # Relax takes a 0 for "as in the input"
         return self.emit(relax.op.reshape(self.tensor(value), relax.ShapeExpr(prim_list(shape))))
 
 
 def expression_size(expr: PrimExpr) -> int:
     """How many variables and functions an expression names."""
     return len(re.findall(r"[A-Za-z_][\w.]*", str(expr)))
+
+    def _no_elements(self, dtype: str, shape: Sequence[PrimExpr]) -> relax.Var:
+        def nothing(shape: list[PrimExpr]) -> te.Tensor:
+            return te.compute(prim_list(shape), lambda *_: tirx.const(0, dtype), name="nothing")
+
+        return self.te(nothing, list(shape))
 
 
 def _variables(expr: PrimExpr) -> set[tirx.Var]:

@@ -1,7 +1,8 @@
 """Shape arithmetic on the side: operators over small integer tensors are evaluated element by element.
 
 Exporters compute shapes with ordinary operators. When every input is a constant or ``SymbolicInts``, the node is
-evaluated here on NumPy object arrays, so a dim stays an expression such as ``(width - 1) // 2 + 1``.
+evaluated here on NumPy object arrays, so a dim stays an expression such as ``(width - 1) // 2 + 1``. Float tensors take
+part as far as their elements are whole numbers or fractions that floats hold exactly (``symbolic_ratio``).
 An evaluator may return None: then the node is converted like any other, on tensors.
 """
 
@@ -16,6 +17,7 @@ import numpy as np
 import onnx_ir as ir
 from tvm import tirx
 
+from . import symbolic_ratio as ratio
 from .context import Context
 from .node import Node
 from .values import PrimExpr, SymbolicInts, Value, as_int, symbolic
@@ -29,17 +31,40 @@ Evaluator = Callable[[Context, Node, Arrays], "np.ndarray | list[np.ndarray] | N
 
 def evaluate(ctx: Context, node: Node, inputs: Sequence[Value | None]) -> list[Value] | None:
     """The node's outputs when it is shape arithmetic, else None."""
-    evaluator = _EVALUATORS.get(node.op_type) if node.domain == "" else None
-    if evaluator is None or not any(isinstance(value, SymbolicInts) for value in inputs):
+    if node.domain != "" or not any(isinstance(value, SymbolicInts) for value in inputs):
         return None
     if not all(value is None or _is_small(value) for value in inputs):
         return None
+    floats = any(value is not None and _dtype(value).startswith(("float", "bfloat")) for value in inputs)
+    evaluator = (
+        _FLOAT_EVALUATORS.get(node.op_type, _MOVERS.get(node.op_type)) if floats else _EVALUATORS.get(node.op_type)
+    )
+    if evaluator is None:
+        return None
     arrays = [np.empty(0, object) if value is None else _objects(value) for value in inputs]
+    if any(element is None for array in arrays for element in array.ravel()):
+        return None
     result = evaluator(ctx, node, arrays)
     if result is None:
         return None
+    results = [np.asarray(array, object) for array in (result if isinstance(result, list) else [result])]
+    if any(element is None for array in results for element in array.ravel()):
+        return None
     dtype = _result_dtype(node, inputs)
-    return [symbolic(_simplified(ctx, array), dtype) for array in (result if isinstance(result, list) else [result])]
+    return [_value(_simplified(ctx, array), dtype) for array in results]
+
+
+def _value(elements: np.ndarray, dtype: str) -> Value:
+    fixed = [isinstance(element, ratio.Ratio) and as_int(element.numerator) is not None for element in elements.ravel()]
+    if any(fixed) and all(
+        known or as_int(element) is not None for known, element in zip(fixed, elements.ravel(), strict=True)
+    ):
+        return np.vectorize(float, otypes=[dtype])(elements)
+    return symbolic(elements, dtype)
+
+
+def _dtype(value: Value) -> str:
+    return value.dtype.name if isinstance(value, np.ndarray) else value.dtype  # type: ignore[union-attr]
 
 
 def _is_small(value: Value) -> bool:
@@ -47,14 +72,26 @@ def _is_small(value: Value) -> bool:
 
 
 def _objects(value: Value) -> np.ndarray:
-    return value.elements if isinstance(value, SymbolicInts) else value.astype(object)
+    """Elements as ints, expressions and fractions; None for a float that is none of them."""
+    if isinstance(value, SymbolicInts):
+        return value.elements
+    assert isinstance(value, np.ndarray)
+    if value.dtype.kind in "iub":
+        return value.astype(object)
+    out = np.empty(value.shape, object)
+    for index, element in np.ndenumerate(value):
+        out[index] = ratio.from_float(element)
+    return out
 
 
 def _simplified(ctx: Context, array: np.ndarray) -> np.ndarray:
     out = np.empty(np.shape(array), dtype=object)
     out[...] = array
     for index, element in np.ndenumerate(out):
-        out[index] = element if isinstance(element, bool | float) else ctx.simplify(element)
+        if isinstance(element, ratio.Ratio):
+            out[index] = ratio.Ratio(ctx.simplify(element.numerator), element.denominator)
+        elif not isinstance(element, bool):
+            out[index] = ctx.simplify(element)
     return out
 
 
@@ -65,8 +102,7 @@ def _result_dtype(node: Node, inputs: Sequence[Value | None]) -> str:
         return ir.DataType(node.attr("to")).numpy().name
     if node.op_type == "Where":
         inputs = inputs[1:]
-    value = next(value for value in inputs if value is not None)
-    return value.dtype.name if isinstance(value, np.ndarray) else value.dtype  # type: ignore[union-attr]
+    return _dtype(next(value for value in inputs if value is not None))
 
 
 # Elementwise arithmetic
@@ -79,46 +115,18 @@ def _elementwise(function: Callable[..., Any]) -> Evaluator:
     return run
 
 
-def _whole(value: PrimExpr) -> PrimExpr | None:
-    """A float that stands for a whole number as that number; other floats are not shape arithmetic."""
-    if isinstance(value, float | np.floating):
-        return int(value) if float(value).is_integer() else None
-    return value
-
-
-def _arithmetic(function: Callable[[PrimExpr, PrimExpr], PrimExpr]) -> Evaluator:
-    def run(_ctx: Context, _node: Node, arrays: Arrays) -> np.ndarray | None:
-        wholes = [np.frompyfunc(_whole, 1, 1)(array) for array in arrays]
-        if any(element is None for array in wholes for element in np.ravel(array)):
-            return None
-        return np.frompyfunc(function, len(wholes), 1)(*wholes)
-
-    return run
-
-
-def _divide(ctx: Context, node: Node, arrays: Arrays) -> np.ndarray | None:
-    """ONNX divides integers towards zero; floats that carry a dim are left to the tensors unless nothing remains."""
+def _divide(ctx: Context, _node: Node, arrays: Arrays) -> np.ndarray:
+    """ONNX divides integers towards zero."""
 
     def divide(a: PrimExpr, b: PrimExpr) -> PrimExpr | None:
         divisor = as_int(b)
-        if divisor is None or divisor == 0 or a is None:
+        if divisor is None or divisor == 0:
             return None
         if as_int(a) is not None:
             return abs(int(a)) // abs(divisor) * (1 if (a < 0) == (divisor < 0) else -1)
         return tirx.floordiv(a, divisor) if divisor > 0 and ctx.prove(a >= 0) else tirx.truncdiv(a, divisor)
 
-    carries_floats = any(isinstance(element, float) for array in arrays for element in array.ravel())
-    if carries_floats and not _divides_evenly(ctx, arrays):
-        return None
-    wholes = [np.frompyfunc(_whole, 1, 1)(array) for array in arrays]
-    divided = np.frompyfunc(divide, 2, 1)(*wholes)
-    return None if any(element is None for element in np.ravel(divided)) else divided
-
-
-def _divides_evenly(ctx: Context, arrays: Arrays) -> bool:
-    pairs = zip(*(array.ravel() for array in np.broadcast_arrays(*arrays)), strict=True)
-    wholes = [(_whole(a), _whole(b)) for a, b in pairs]
-    return all(a is not None and as_int(b) and ctx.simplify(a % b) == 0 for a, b in wholes)
+    return np.frompyfunc(divide, 2, 1)(*arrays)
 
 
 def _modulo(ctx: Context, _node: Node, arrays: Arrays) -> np.ndarray | None:
@@ -172,10 +180,32 @@ def _where(_ctx: Context, _node: Node, arrays: Arrays) -> np.ndarray | None:
 
 
 def _cast(_ctx: Context, node: Node, arrays: Arrays) -> np.ndarray | None:
-    """Whole numbers stay what they are; a dim cast to float is marked by its dtype alone."""
+    """Dims are taken to fit into any integer of 32 bits or more, and into a float."""
     to = ir.DataType(node.attr("to")).numpy()
-    known = to.kind in "iuf" and to.itemsize >= 4 and to.kind != "u"
+    known = to.kind in "if" and to.itemsize >= 4
     return arrays[0] if known else None
+
+
+def _cast_float(ctx: Context, node: Node, arrays: Arrays) -> np.ndarray | None:
+    to = ir.DataType(node.attr("to")).numpy()
+    if to.kind == "f" and to.itemsize >= 4:
+        return arrays[0]
+    if to.kind != "i" or to.itemsize < 4:
+        return None
+    return np.frompyfunc(lambda a: ratio.truncate(a, lambda numerator: ctx.prove(numerator >= 0)), 1, 1)(arrays[0])
+
+
+def _absolute(ctx: Context, _node: Node, arrays: Arrays) -> np.ndarray:
+    def absolute(a: PrimExpr) -> PrimExpr | None:
+        if as_int(a) is not None:
+            return abs(int(a))
+        return a if ctx.prove(a >= 0) else None
+
+    return np.frompyfunc(absolute, 1, 1)(*arrays)
+
+
+def _round(_ctx: Context, _node: Node, arrays: Arrays) -> np.ndarray | None:
+    return None if any(isinstance(element, ratio.Ratio) for element in arrays[0].ravel()) else arrays[0]
 
 
 def _same(_ctx: Context, _node: Node, arrays: Arrays) -> np.ndarray:
@@ -255,20 +285,8 @@ _COMPARISONS = {
     "GreaterOrEqual": operator.ge,
 }
 
-_EVALUATORS: dict[str, Evaluator] = {
-    "Add": _arithmetic(operator.add),
-    "Sub": _arithmetic(operator.sub),
-    "Mul": _arithmetic(operator.mul),
-    "Div": _divide,
-    "Mod": _modulo,
-    "Neg": _elementwise(operator.neg),
-    "Min": _variadic(_minimum),
-    "Max": _variadic(_maximum),
-    "Floor": _same,
-    "Ceil": _same,
-    "Round": _same,
+_MOVERS: dict[str, Evaluator] = {
     "Identity": _same,
-    "Cast": _cast,
     "Where": _where,
     "Gather": _gather,
     "Slice": _slice,
@@ -276,9 +294,34 @@ _EVALUATORS: dict[str, Evaluator] = {
     "Unsqueeze": _unsqueeze,
     "Squeeze": _squeeze,
     "Reshape": _reshape,
+}
+
+_EVALUATORS: dict[str, Evaluator] = {
+    **_MOVERS,
+    "Add": _elementwise(operator.add),
+    "Sub": _elementwise(operator.sub),
+    "Mul": _elementwise(operator.mul),
+    "Div": _divide,
+    "Mod": _modulo,
+    "Neg": _elementwise(operator.neg),
+    "Abs": _absolute,
+    "Min": _variadic(_minimum),
+    "Max": _variadic(_maximum),
+    "Cast": _cast,
     "ReduceProd": _reduce(operator.mul),
     "ReduceSum": _reduce(operator.add),
     "ReduceMax": _reduce(_maximum),
     "ReduceMin": _reduce(_minimum),
     **{name: _comparison(compare) for name, compare in _COMPARISONS.items()},
+}
+
+_FLOAT_EVALUATORS: dict[str, Evaluator] = {
+    "Add": _elementwise(ratio.add),
+    "Sub": _elementwise(ratio.subtract),
+    "Mul": _elementwise(ratio.multiply),
+    "Div": _elementwise(ratio.divide),
+    "Floor": _elementwise(ratio.floor),
+    "Ceil": _elementwise(ratio.ceil),
+    "Round": _round,
+    "Cast": _cast_float,
 }

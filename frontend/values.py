@@ -30,7 +30,8 @@ PrimExpr = Any
 class SymbolicInts:
     """``elements`` is an object array of ints and int64 expressions; ``dtype`` is what ONNX says the tensor holds.
 
-    A float dtype marks whole numbers that an exporter carries through float arithmetic.
+    Exporters carry sizes through float arithmetic too: with a float dtype an element may also be a
+    ``symbolic_ratio.Ratio``.
     """
 
     elements: np.ndarray
