@@ -227,16 +227,16 @@ class Context:
             return self._no_elements(tensor_dtype(value), shape)  # Relax takes a 0 for "as in the input"
         return self.emit(relax.op.reshape(self.tensor(value), relax.ShapeExpr(prim_list(shape))))
 
-
-def expression_size(expr: PrimExpr) -> int:
-    """How many variables and functions an expression names."""
-    return len(re.findall(r"[A-Za-z_][\w.]*", str(expr)))
-
     def _no_elements(self, dtype: str, shape: Sequence[PrimExpr]) -> relax.Var:
         def nothing(shape: list[PrimExpr]) -> te.Tensor:
             return te.compute(prim_list(shape), lambda *_: tirx.const(0, dtype), name="nothing")
 
         return self.te(nothing, list(shape))
+
+
+def expression_size(expr: PrimExpr) -> int:
+    """How many variables and functions an expression names."""
+    return len(re.findall(r"[A-Za-z_][\w.]*", str(expr)))
 
 
 def _variables(expr: PrimExpr) -> set[tirx.Var]:
