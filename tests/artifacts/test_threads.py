@@ -227,6 +227,46 @@ assert len(closed) == 30
     check_child(code, scale)
 
 
+def test_workers_do_take_part(tmp_path: Path) -> None:
+    """Each element holds the number of the thread that wrote it."""
+    script = """
+@I.ir_module
+class Module:
+    @T.prim_func(s_tir=True, private=True)
+    def who(x: T.Buffer((64,), "int32", align=4), y: T.Buffer((64,), "int32", align=4)):
+        for i in T.parallel(64):
+            with T.sblock("y"):
+                v = T.axis.spatial(64, i)
+                y[v] = T.call_extern("int32", "gettid")
+
+    @R.function
+    def main(x: R.Tensor((64,), "int32"), weights: R.Object):
+        cls = Module
+        with R.dataflow():
+            y = R.call_tir(cls.who, (x,), out_ty=R.Tensor((64,), "int32"))
+            out = (y,)
+            R.output(out)
+        return out
+"""
+    target = targets.host()
+    spec = tiny_artifacts.TensorSpec
+    contract = tiny_artifacts.Contract((spec("x", "int32", (64,)),), (spec("y", "int32", (64,)),))
+    library = target, tiny_artifacts.build(tiny_artifacts.parse(script), target)
+    request = tiny_artifacts.scale_request(libraries=[library], weights=[], contract=contract)
+    code = f"""{PRELUDE}
+x = numpy.zeros(64, "int32")
+def writers(threads):
+    with onnxkiln.load(sys.argv[1], threads=threads) as session:
+        return set().union(*(set(session.run(None, {{"x": x}})[0].tolist()) for _ in range(3000)))
+me = threading.get_native_id()
+assert writers(1) == {{me}}
+assert me in writers(2) and len(writers(2)) == 2
+assert 2 <= len(writers(4)) <= 4
+assert writers(1) == {{me}}
+"""
+    check_child(code, tiny_artifacts.write(request, tmp_path))
+
+
 def test_an_error_inside_a_parallel_loop_reaches_its_caller(tmp_path: Path) -> None:
     script = """
 @I.ir_module
