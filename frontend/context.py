@@ -159,7 +159,7 @@ class Context:
         return tirx.Var(f"{hint}_{self._fresh}", "int64")
 
     def compact(self, dim: PrimExpr) -> PrimExpr:
-        """The dim itself, or a fresh non-negative one that a complex expression is computed into at run time.
+        """The dim itself, or a fresh one of 0 or more that a complex expression is computed into at run time.
 
         Choices nested in one another cost TVM's simplifier exponential time, so each becomes a variable. It goes through
         a tensor: passes put an expression back in the place of a dim that is merely matched with it.

@@ -64,7 +64,7 @@ def _value(elements: np.ndarray, dtype: str) -> Value:
 
 
 def _dtype(value: Value) -> str:
-    return value.dtype.name if isinstance(value, np.ndarray) else value.dtype  # type: ignore[union-attr]
+    return value.dtype.name if isinstance(value, np.ndarray) else str(value.dtype)
 
 
 def _is_small(value: Value) -> bool:
@@ -228,9 +228,10 @@ def _slice(_ctx: Context, node: Node, arrays: Arrays) -> np.ndarray | None:
         rest = [[as_int(element) for element in array.ravel()] for array in arrays[1:]]
         if any(element is None for items in rest for element in items):
             return None
-        starts, ends = rest[0], rest[1]
-        axes = rest[2] if len(rest) > 2 and rest[2] else list(range(len(starts)))
-        steps = rest[3] if len(rest) > 3 and rest[3] else [1] * len(starts)
+        known: list[list[int]] = [[int(e) for e in items if e is not None] for items in rest]
+        starts, ends = known[0], known[1]
+        axes = known[2] if len(known) > 2 and known[2] else list(range(len(starts)))
+        steps = known[3] if len(known) > 3 and known[3] else [1] * len(starts)
     else:
         starts, ends = node.attr("starts"), node.attr("ends")
         axes, steps = node.attr("axes", list(range(len(starts)))), [1] * len(starts)

@@ -1,4 +1,4 @@
-"""Fractions of dims, for exporters that compute sizes in floats: ``Shape`` → ``Cast`` → ``Mul(0.5)`` → ``Floor`` → ``Cast``.
+"""Fractions of dims, for exporters that compute sizes in floats: ``Shape`` → ``Cast`` → ``Mul(0.5)`` → ``Floor``.
 
 Only what float32 computes without an error that Floor or Ceil could see is taken: factors and divisors that are small
 dyadic fractions, or one division by a whole number. Everything else is left to float tensors.

@@ -60,7 +60,10 @@ def bitwise_not(ctx: Context, _node: Node, inputs: Sequence[Value]) -> Value:
 
 @converter("BitShift", since=11)
 def bit_shift(ctx: Context, node: Node, inputs: Sequence[Value]) -> Value:
-    """Shifts by the word's width or more give 0; the processor would take them modulo the width."""
+    """Shifts by the word's width or more, or by negative amounts, shift everything out.
+
+    The processor would take amounts modulo the width.
+    """
     direction = node.attr("direction")
     if direction not in ("LEFT", "RIGHT"):
         raise ConversionError(f"direction must be LEFT or RIGHT, found {direction!r}")
@@ -68,9 +71,13 @@ def bit_shift(ctx: Context, node: Node, inputs: Sequence[Value]) -> Value:
 
     def scalar(a: PrimExpr, b: PrimExpr) -> PrimExpr:
         dtype = str(a.ty.dtype)
-        amount = tirx.min(b, tirx.const(width - 1, dtype))
-        shifted = a << amount if direction == "LEFT" else a >> amount
-        return tirx.Select(tirx.LT(b, tirx.const(width, dtype)), shifted, tirx.const(0, dtype))
+        word = f"u{dtype.removeprefix('u')}"
+        amount = tirx.min(b.astype(word), tirx.const(width - 1, word)).astype(dtype)
+        fits = tirx.LT(b.astype(word), tirx.const(width, word))
+        if direction == "LEFT":
+            return tirx.Select(fits, (a.astype(word) << amount.astype(word)).astype(dtype), tirx.const(0, dtype))
+        rest = a >> amount  # a signed number's sign fills in
+        return tirx.Select(fits, rest, tirx.const(0, dtype)) if dtype.startswith("u") else rest
 
     return elementwise(ctx, inputs, scalar, None, "bit_shift")
 

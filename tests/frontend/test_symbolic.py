@@ -26,31 +26,20 @@ def reshaping(lines: str) -> str:
 
 CASES = {
     "sums": "p = Add(n, m) q = Mul(n, m) shape = Concat<axis = 0>(p, q)",
-    "quotients": (
-        "two = Constant<value_ints = [2]>() d = Div(m, two) r = Mod(m, two) e = Sub(d, r) z = Max(e, r) shape = Concat<axis = 0>(z, n)"
-    ),
-    "half rounded down": (
-        "half = Constant<value_floats = [0.5]>() f = Cast<to = 1>(m) h = Mul(f, half) d = Floor(h) c = Cast<to = 7>(d)"
-        " shape = Concat<axis = 0>(c, n)"
-    ),
-    "half rounded up": (
-        "two = Constant<value_floats = [2.0]>() f = Cast<to = 1>(m) h = Div(f, two) d = Ceil(h) c = Cast<to = 7>(d)"
-        " shape = Concat<axis = 0>(c, n)"
-    ),
-    "third cut off": (
-        "three = Constant<value_floats = [3.0]>() f = Cast<to = 1>(m) h = Div(f, three) c = Cast<to = 7>(h) shape = Concat<axis = 0>(c, n)"
-    ),
-    "scaled by three halves": (
-        "k = Constant<value_floats = [1.5]>() f = Cast<to = 1>(s) h = Mul(f, k) d = Floor(h) shape = Cast<to = 7>(d)"
-    ),
-    "moved about": (
-        "t = Unsqueeze(s, zero) u = Squeeze(t, zero) neg = Constant<value_ints = [-1]>() big = Constant<value_ints = [-9]>()"
-        " shape = Slice(u, neg, big, zero, neg)"
-    ),
-    "chosen": (
-        "never = Constant<value_ints = [-5]>() c = Less(s, never) shape = Where(c, never, s)"
-    ),
-}  # fmt: skip
+    "quotients": """two = Constant<value_ints = [2]>() d = Div(m, two) r = Mod(m, two) e = Sub(d, r) z = Max(e, r)
+        shape = Concat<axis = 0>(z, n)""",
+    "half rounded down": """k = Constant<value_floats = [0.5]>() f = Cast<to = 1>(m) h = Mul(f, k) d = Floor(h)
+        c = Cast<to = 7>(d) shape = Concat<axis = 0>(c, n)""",
+    "half rounded up": """k = Constant<value_floats = [2.0]>() f = Cast<to = 1>(m) h = Div(f, k) d = Ceil(h)
+        c = Cast<to = 7>(d) shape = Concat<axis = 0>(c, n)""",
+    "third cut off": """k = Constant<value_floats = [3.0]>() f = Cast<to = 1>(m) h = Div(f, k) c = Cast<to = 7>(h)
+        shape = Concat<axis = 0>(c, n)""",
+    "scaled by three halves": """k = Constant<value_floats = [1.5]>() f = Cast<to = 1>(s) h = Mul(f, k) d = Floor(h)
+        shape = Cast<to = 7>(d)""",
+    "moved about": """t = Unsqueeze(s, zero) u = Squeeze(t, zero) back = Constant<value_ints = [-1]>()
+        far = Constant<value_ints = [-9]>() shape = Slice(u, back, far, zero, back)""",
+    "chosen": "never = Constant<value_ints = [-5]>() c = Less(s, never) shape = Where(c, never, s)",
+}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -68,7 +57,8 @@ def test_dims_are_expressions(name: str) -> None:
 @pytest.mark.parametrize("scale", [0.7, 1 / 3, 1e-3])
 def test_factors_that_floats_round_are_left_to_floats(scale: float) -> None:
     """0.7f * 10 is 7 in float32 and 6.99999988 exactly."""
-    lines = f"k = Constant<value_floats = [{scale}]>() f = Cast<to = 1>(s) h = Mul(f, k) d = Floor(h) shape = Cast<to = 7>(d)"
+    lines = f"""k = Constant<value_floats = [{scale}]>() f = Cast<to = 1>(s) h = Mul(f, k) d = Floor(h)
+        shape = Cast<to = 7>(d)"""
     check_model(reshaping(lines), [{"x": np.zeros((n, m), np.float32)} for n, m in [(10, 20), (30, 3), (9, 1000)]])
 
 

@@ -63,3 +63,16 @@ def test_where(dims: str) -> None:
             case("Where", np.array(True), a, b, dims=dims),
         ]
     )
+
+
+def test_shifts_of_signed_numbers() -> None:
+    a = np.array([-8, 8, -1, 7], np.int32)
+    amounts = np.array([1, 2, 40, -1], np.int32)
+    left, right = np.array([-16, 32, 0, 0], np.int32), np.array([-4, 2, -1, 0], np.int32)
+    check_cases(
+        [
+            case("BitShift", a, amounts, direction="LEFT", expected=left),
+            case("BitShift", a, amounts, direction="RIGHT", expected=right),
+        ],
+        opset=28,
+    )
