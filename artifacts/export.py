@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..contract import Contract
-from ..errors import ToolchainError
+from ..errors import ArtifactError, ToolchainError
 from ..targets import Target
 from ..versions import FFI_VERSION, TVM_VERSION, VERSION
 from . import manifest as format_
@@ -51,34 +51,46 @@ def export(request: ExportRequest, output: Path, force: bool = False) -> Path:
     """Write ``request`` as the folder ``output``, whole or not at all, and return it.
 
     Raises UsageError when the output exists (without ``force``) or is being written by another process,
-    ToolchainError when a library can't be linked, OSError when the disk says no.
+    ToolchainError when a library can't be linked, CompileError when a weight can't be stored, ArtifactError when the
+    disk refuses.
     """
     output = _absolute(output)
-    with staged_folder(output, force) as folder:
-        libraries = [_link(folder, request, index) for index in range(len(request.libraries))]
-        weights, weights_entry = write_weights(folder, WEIGHTS_FILE, request.weights)
-        runtime = _copy_runtime(folder) if _wants_runtime(request) else None
-        paths = [library.path for library in libraries] + ([runtime] if runtime else [])
-        files = [weights_entry, *(_entry(folder, path) for path in paths)]
-        manifest = Manifest(
-            created_by=Versions(VERSION, TVM_VERSION, FFI_VERSION),
-            source=request.source,
-            level=request.level,
-            contract=request.contract,
-            libraries=tuple(libraries),
-            weights=weights,
-            files=tuple(sorted(files, key=lambda entry: entry.path)),
-            passes=tuple(request.passes),
-            kernels=tuple(request.kernels),
-            runtime=runtime,
-            threads=request.libraries[0][0].threads,
-            quantization=request.quantization,
-            tuning_records=tuple(request.tuning_records),
-        )
-        data = manifest.to_bytes()
-        format_.from_bytes(data)  # What is written must be readable: a defect shows here, not at a user's.
-        (folder / format_.FILE_NAME).write_bytes(data)
+    try:
+        with staged_folder(output, force) as folder:
+            _write(folder, request)
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        raise ArtifactError(
+            f"the artifact {output} can't be written: {error.strerror or error}{where}",
+            hint="check free space and permissions",
+        ) from error
     return output
+
+
+def _write(folder: Path, request: ExportRequest) -> None:
+    libraries = [_link(folder, request, index) for index in range(len(request.libraries))]
+    weights, weights_entry = write_weights(folder, WEIGHTS_FILE, request.weights)
+    runtime = _copy_runtime(folder) if _wants_runtime(request) else None
+    paths = [library.path for library in libraries] + ([runtime] if runtime else [])
+    files = [weights_entry, *(_entry(folder, path) for path in paths)]
+    manifest = Manifest(
+        created_by=Versions(VERSION, TVM_VERSION, FFI_VERSION),
+        source=request.source,
+        level=request.level,
+        contract=request.contract,
+        libraries=tuple(libraries),
+        weights=weights,
+        files=tuple(sorted(files, key=lambda entry: entry.path)),
+        passes=tuple(request.passes),
+        kernels=tuple(request.kernels),
+        runtime=runtime,
+        threads=request.libraries[0][0].threads,
+        quantization=request.quantization,
+        tuning_records=tuple(request.tuning_records),
+    )
+    data = manifest.to_bytes()
+    format_.from_bytes(data)  # What is written must be readable: a defect shows here, not at a user's.
+    (folder / format_.FILE_NAME).write_bytes(data)
 
 
 def check_output(output: Path, force: bool = False) -> None:

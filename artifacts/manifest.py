@@ -188,7 +188,22 @@ def _check(manifest: Manifest) -> None:
         raise DecodeError("libraries: empty")
     if manifest.threads < 1:
         raise DecodeError(f"threads: {manifest.threads}")
+    _check_contract(manifest.contract)
     _check_weights(manifest)
+
+
+def _check_contract(contract: Contract) -> None:
+    for spec in (*contract.inputs, *contract.outputs):
+        where = f"contract: {spec.name!r}"
+        if not isinstance(spec.name, str) or spec.dtype not in ITEM_BYTES:
+            raise DecodeError(f"{where}: unknown dtype {spec.dtype!r}, or no name")
+        if not all(isinstance(dim, str) or (type(dim) is int and dim >= 0) for dim in spec.shape):
+            raise DecodeError(f"{where}: {list(spec.shape)} is not a shape")
+    if len({spec.name for spec in contract.inputs}) != len(contract.inputs):
+        raise DecodeError("contract: two inputs of one name")
+    for name, bounds in contract.dims.items():
+        if type(bounds.minimum) is not int or type(bounds.maximum) not in (int, type(None)):
+            raise DecodeError(f"contract: dim {name!r}: {bounds} is not a range")
 
 
 def _check_weights(manifest: Manifest) -> None:

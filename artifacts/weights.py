@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..errors import CompileError
 from .manifest import ALIGNMENT, ITEM_BYTES, FileEntry, Weight, Weights
 
 _CHUNK = 1 << 24
@@ -19,8 +20,8 @@ _CHUNK = 1 << 24
 def write_weights(folder: Path, path: str, tensors: Iterable[tuple[str, np.ndarray]]) -> tuple[Weights, FileEntry]:
     """Write ``tensors`` in order to ``folder/path``, padded with zeros; little-endian, C order.
 
-    At most one tensor is copied at a time, and only if its memory isn't in that form already. Raises ValueError
-    for a dtype that an artifact can't hold.
+    At most one tensor is copied at a time, and only if its memory isn't in that form already. Raises
+    CompileError for a dtype that an artifact can't hold.
     """
     entries: list[Weight] = []
     digest = hashlib.sha256()
@@ -39,7 +40,7 @@ def write_weights(folder: Path, path: str, tensors: Iterable[tuple[str, np.ndarr
 
 def _dtype_name(name: str, array: np.ndarray) -> str:
     if array.dtype.name not in ITEM_BYTES:
-        raise ValueError(f"weight {name!r} has dtype {array.dtype}, which an artifact can't hold")
+        raise CompileError(f"weight {name!r} has dtype {array.dtype}, which an artifact can't hold")
     return array.dtype.name
 
 

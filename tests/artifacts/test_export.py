@@ -22,7 +22,7 @@ from onnxkiln import targets
 from onnxkiln.artifacts import export as export_
 from onnxkiln.artifacts import staging
 from onnxkiln.artifacts import weights as weights_
-from onnxkiln.errors import IsaError, ToolchainError, UsageError
+from onnxkiln.errors import ArtifactError, CompileError, IsaError, ToolchainError, UsageError
 
 WRITE = """
 import sys
@@ -88,10 +88,18 @@ def test_force_spares_what_is_no_artifact(request_: Any, tmp_path: Path) -> None
     assert names(tmp_path) == ["file", "home", "link"]
 
 
-@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt(), MemoryError()])
+@pytest.mark.parametrize(
+    ("error", "seen"),
+    [(OSError("disk full"), ArtifactError), (KeyboardInterrupt(), KeyboardInterrupt), (MemoryError(), MemoryError)],
+)
 @pytest.mark.parametrize("existing", [False, True])
 def test_a_failure_leaves_nothing_and_keeps_the_old(
-    error: BaseException, existing: bool, request_: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    error: BaseException,
+    seen: type[BaseException],
+    existing: bool,
+    request_: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     output = tmp_path / "new" / "parents" / "artifact"
     if existing:
@@ -102,7 +110,7 @@ def test_a_failure_leaves_nothing_and_keeps_the_old(
         raise error
 
     monkeypatch.setattr(export_, "write_weights", fail)
-    with pytest.raises(type(error)):
+    with pytest.raises(seen):
         export_.export(request_, output, force=existing)
     assert digests(tmp_path) == before
     assert names(tmp_path) == (["new"] if existing else [])
@@ -211,6 +219,11 @@ def test_a_compiler_that_fails(request_: Any, tmp_path: Path, monkeypatch: pytes
     assert names(tmp_path) == []
 
 
+def test_a_folder_that_can_not_be_written(request_: Any) -> None:
+    with pytest.raises(ArtifactError, match=r"the artifact /proc/.* can't be written: .*\n.*check free space"):
+        export_.export(request_, Path("/proc/artifact"))
+
+
 def fake_compiler(folder: Path, machine: str, elf_machine: int) -> Path:
     """A compiler that claims ``machine`` and writes the beginning of an ELF file of ``elf_machine``."""
     path = folder / "fakecc"
@@ -288,5 +301,5 @@ def test_weights_survive_the_file(tmp_path: Path) -> None:
 
 
 def test_a_dtype_that_no_artifact_holds(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="weight 'z' has dtype complex64"):
+    with pytest.raises(CompileError, match="weight 'z' has dtype complex64"):
         weights_.write_weights(tmp_path, "w", [("z", np.zeros(2, np.complex64))])

@@ -113,6 +113,13 @@ def test_another_major_version_is_refused(schema: str) -> None:
         (lambda d: d["files"][0].update(sha256="AB" * 32), "bad sha256"),
         (lambda d: d["files"][0].update(size=-1), "bad sha256 or size"),
         (lambda d: d["contract"]["inputs"][0].pop("dtype"), "contract: not a valid Contract"),
+        (lambda d: d["contract"]["inputs"][0].update(dtype="float31"), "contract: 'x': unknown dtype 'float31'"),
+        (lambda d: d["contract"]["outputs"][0].update(shape=[1.5]), r"contract: 'y': \[1.5\] is not a shape"),
+        (
+            lambda d: d["contract"]["inputs"].append(d["contract"]["inputs"][0]),
+            "two inputs of one name",
+        ),
+        (lambda d: d["contract"]["dims"].update(batch=["a", None]), "dim 'batch': a.. is not a range"),
     ],
 )
 def test_what_is_wrong_is_named(change: Callable[[dict[str, Any]], object], words: str) -> None:
