@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
 from pathlib import Path
 
@@ -320,3 +321,19 @@ def test_a_run_inside_a_thread_that_ends(scale: Path) -> None:
             caller.start()
             caller.join()
         assert len(session._idle) == 1
+
+
+@pytest.mark.parametrize("sanitizer", ["thread", "address,undefined"])
+def test_the_pool_under_a_sanitizer(sanitizer: str, tmp_path: Path) -> None:
+    """No data race, no use after return, every task once: many callers of the C code alone."""
+    source = Path(__file__).with_name("pool_stress.c")
+    include = Path(onnxkiln.__file__).parent / "artifacts"
+    program = tmp_path / "stress"
+    command = ["cc", "-std=gnu11", "-O1", "-g", f"-fsanitize={sanitizer}", "-pthread", f"-I{include}", str(source)]
+    built = subprocess.run([*command, "-o", str(program)], capture_output=True, text=True, check=False)
+    if built.returncode != 0 and "san" in built.stderr and "cannot find" in built.stderr:
+        pytest.skip("the compiler has no sanitizer library")
+    assert built.returncode == 0, built.stderr
+    # A sanitizer's shadow memory wants the old layout of addresses.
+    result = subprocess.run(["setarch", "-R", str(program)], capture_output=True, text=True, check=False, timeout=120)
+    assert result.returncode == 0 and result.stdout == "done\n", result.stderr[-4000:]
