@@ -58,7 +58,8 @@ _KERNEL_NAMES = {
     "sse4_1": "sse4.1", "sse4_2": "sse4.2", "amx_tile": "amx-tile", "amx_int8": "amx-int8", "amx_bf16": "amx-bf16",
 }  # fmt: skip
 
-# Sizes in bytes, assumed where the target isn't the host (or sysfs is silent): small members of each class.
+# Assumed where the target isn't the host (or sysfs is silent); sizes in bytes: small members of each class.
+_DEFAULT_THREADS = 4
 _DEFAULT_L1 = 32 * 1024
 _DEFAULT_L2 = {"x86-64-v1": 256 * 1024, "x86-64-v2": 256 * 1024, "x86-64-v3": 256 * 1024, "x86-64-v4": 1024 * 1024}
 _DEFAULT_L2_OTHER = 512 * 1024
@@ -144,8 +145,8 @@ def _parse_one(name: str, text: str) -> Target:
         shown = repr(name) if name == text else f"{name!r} (in {text!r})"
         raise UsageError(f"unknown target {shown}", hint=f"use one of {choices}, or several with commas")
     isa = ISAS[level]
-    threads = host_cores() if isa.architecture == host_architecture() else 4
-    return Target(name, isa, threads, _DEFAULT_L1, _DEFAULT_L2.get(level, _DEFAULT_L2_OTHER))
+    # Nothing of this machine: the same target gives the same artifact wherever it is compiled.
+    return Target(name, isa, _DEFAULT_THREADS, _DEFAULT_L1, _DEFAULT_L2.get(level, _DEFAULT_L2_OTHER))
 
 
 def host() -> Target:

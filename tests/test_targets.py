@@ -7,9 +7,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import tiny_artifacts
 import tvm
 
-import tiny_artifacts
 from onnxkiln import targets
 from onnxkiln.errors import UsageError
 
@@ -96,6 +96,7 @@ def test_parse_gives_lanes_and_tvms_name() -> None:
     v4 = targets.parse("cpu:x86-64-v4")[0]
     assert (v4.vector_lanes, v4.mcpu) == (16, "x86-64-v4")
     assert v4.tvm_json()["mattr"] == ["-prefer-256-bit"]
+    assert (v4.threads, v4.l1, v4.l2) == (4, 32 * 1024, 1024 * 1024), "the same on whatever machine"
     v1 = targets.parse("cpu:x86-64-v1")[0]
     assert (v1.vector_lanes, v1.mcpu) == (4, "x86-64")
     assert targets.parse("cpu:aarch64")[0].tvm_json()["mtriple"].startswith("aarch64")
