@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import tvm
+import tvm_ffi
 from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV, ScheduleError
+from tvm.s_tir.stmt import SBlockRealize
 
 from ..targets import Target
-from .blocks import anchor_of
+from .blocks import anchor_of, as_int
 from .generic import apply_generic, is_vectorized
 
 Parameters = Mapping[str, int]
@@ -66,6 +68,9 @@ def templates() -> Mapping[str, Template]:
 
 def schedule_function(function: tirx.PrimFunc, target: Target) -> Scheduled:
     """Schedule one fused function by the template that its anchor names, else by the generic rule."""
+    untouched = reason_to_leave(function)
+    if untouched:
+        return Scheduled(function, None, {}, is_vectorized(function), untouched)
     reason = "no template for this operator"
     schedule = Schedule(tvm.IRModule({"main": function}))
     anchor = anchor_of(schedule)
@@ -81,6 +86,21 @@ def schedule_function(function: tirx.PrimFunc, target: Target) -> Scheduled:
     schedule = Schedule(tvm.IRModule({"main": function}))
     apply_generic(schedule, target.vector_lanes)
     return _finished(schedule, None, {}, reason)
+
+
+def reason_to_leave(function: tirx.PrimFunc) -> str:
+    """Why a function takes no schedule: it was written as loops (sorting, scattering), or has nothing to do."""
+    body = function.body
+    if not isinstance(body, SBlockRealize) or body.block.name_hint != "root":
+        return "written as loops"
+    empty: list[tirx.For] = []
+
+    def visit(loop: tirx.For) -> None:
+        if as_int(loop.extent) == 0:
+            empty.append(loop)
+
+    tvm_ffi.structural_walk(body, (tirx.For, visit), order="post")
+    return "no elements" if empty else ""
 
 
 def _finished(schedule: Schedule, template: str | None, parameters: Parameters, reason: str = "") -> Scheduled:

@@ -20,6 +20,7 @@ from ..node import Node
 from ..registry import converter
 from ..shapes import never_has_elements, zeros
 from ..values import PrimExpr, Value, tensor_dtype, tensor_shape
+from .empty import filled_if_empty
 from .shape import normalized_axes, product
 
 
@@ -80,7 +81,8 @@ def _true_places(ctx: Context, vector: Value, limit: PrimExpr) -> Value:
             (prim(1),), lambda _: te.sum(tirx.Select(holds(x(k)), prim(1), prim(0)), axis=[k]), name="count_true"
         )
 
-    (count,) = ctx.ints(ctx.te(count_true, tensor, limit), "the number of elements")
+    counted = filled_if_empty(ctx, ctx.te(count_true, tensor, limit), [limit], lambda dtype: tirx.const(0, dtype))
+    (count,) = ctx.ints(counted, "the number of elements")
     ctx.analyzer.bind(count, tvm.ir.Range(0, 1 << 40))
 
     def true_places(x: te.Tensor, limit: PrimExpr, count: PrimExpr) -> te.Tensor:
