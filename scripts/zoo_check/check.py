@@ -19,6 +19,9 @@ SCRIPTS = Path(__file__).resolve().parent.parent
 ALWAYS_ACCEPTED = 4
 """The first cases, the realistic one and three seeds, have sizes that ONNX Runtime must accept."""
 
+MOST_RATIO = 8.0
+"""No model may take longer than this many times ONNX Runtime's time."""
+
 TIMEOUT_S = 900
 """A step that takes longer is given up."""
 
@@ -79,8 +82,10 @@ def _latency(artifact: Path, model: Path, work: Path, options: Options) -> dict[
 
 
 def _passed(result: dict[str, Any], entry: Entry) -> bool:
-    """All steps done, compiled in time, and every case that ONNX Runtime accepts agrees."""
+    """All steps done, compiled in time, fast enough, and every case that ONNX Runtime accepts agrees."""
     if "failure" in result or result["compile"]["seconds"] > entry.limit_s:
+        return False
+    if result.get("latency", {}).get("ratio", 0.0) > MOST_RATIO:
         return False
     cases = result["cases"]
     return all("refused" not in case for case in cases[:ALWAYS_ACCEPTED]) and not any(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from onnxkiln.commands.output import format_table
+from zoo_check.check import MOST_RATIO
 
 HEADER = ("model", "compile s", "peak MB", "cases", "refused", "worst", "ms", "ORT ms", "ratio", "result")
 LEGEND = (
@@ -46,6 +47,9 @@ def _failures(result: dict[str, Any]) -> list[str]:
     words = [result["failure"]] if "failure" in result else []
     if not result["passed"] and "compile" in result and result["compile"]["seconds"] > result["limit_s"]:
         words.append(f"compiling took {result['compile']['seconds']:.0f} s, the limit is {result['limit_s']:.0f} s")
+    ratio = result.get("latency", {}).get("ratio", 0.0)
+    if ratio > MOST_RATIO:
+        words.append(f"{ratio:.1f} times ONNX Runtime's time, the limit is {MOST_RATIO:.0f} times")
     for case in result.get("cases", []):
         words += [f"{case['case']}: {problem}" for problem in case.get("problems", [])]
         if "refused" in case:

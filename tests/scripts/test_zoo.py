@@ -55,6 +55,8 @@ def test_what_counts_as_passed():
     assert _passed(result(), entry())
     assert not _passed(result(failure="crash"), entry())
     assert not _passed(result(compile={"seconds": 11, "peak_bytes": 1}), entry())
+    assert _passed(result(latency={"ratio": 8.0}), entry())
+    assert not _passed(result(latency={"ratio": 8.1}), entry())
     cases = result()["cases"]
     refused = {"case": "x", "refused": "no"}
     assert _passed(result(cases=[*cases, refused]), entry())
@@ -65,7 +67,9 @@ def test_what_counts_as_passed():
 def test_the_report_says_what_failed():
     slow = result(compile={"seconds": 11, "peak_bytes": 1}, passed=False)
     wrong = result(cases=[{"case": "batch=3", "problems": ["y: differs"], "error": 1.0, "used": 2.0}], passed=False)
-    text = format_results([slow, wrong])
+    behind = result(latency={"ms": 90.0, "onnxruntime_ms": 10.0, "ratio": 9.0}, passed=False)
+    text = format_results([slow, wrong, behind])
+    assert "9.0 times ONNX Runtime's time, the limit is 8 times" in text
     assert "compiling took 11 s, the limit is 10 s" in text
     assert "tiny: batch=3: y: differs" in text
 
