@@ -161,7 +161,7 @@ class Context:
     def compact(self, dim: PrimExpr) -> PrimExpr:
         """The dim itself, or a fresh one of 0 or more that a complex expression is computed into at run time.
 
-        Choices nested in one another cost TVM's simplifier exponential time, so each becomes a variable. It goes through
+        Nested choices cost TVM's simplifier exponential time, so each becomes a variable. It goes through
         a tensor: passes put an expression back in the place of a dim that is merely matched with it.
         """
         if as_int(dim) is not None or (expression_size(dim) <= LARGEST_DIM and "Select" not in str(dim)):

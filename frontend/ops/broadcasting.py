@@ -143,8 +143,10 @@ def elementwise(
     """``scalar`` over the broadcast inputs; as ``relax_op`` where one is given and Relax can infer the shape."""
     shapes = [tensor_shape(value) for value in inputs]
     plan = broadcast(ctx, shapes)
-    if relax_op is not None and plan.exact:
-        result = emit_if_shape(ctx, relax_op(*_relax_operands(ctx, inputs, len(plan.shape))), plan.shape)
+    if relax_op is not None:
+        # A kernel of its own stretches what may have size 1: it fuses, and passes still see the operator.
+        operands = inputs if plan.exact else [_stretched(ctx, value, plan.shape) for value in inputs]
+        result = emit_if_shape(ctx, relax_op(*_relax_operands(ctx, operands, len(plan.shape))), plan.shape)
         if result is not None:
             return result
     literals = [literal(value) for value in inputs]
@@ -193,6 +195,16 @@ def _relax_operands(ctx: Context, inputs: Sequence[Value], rank: int) -> list[re
             value = value.reshape(())
         operands.append(ctx.tensor(value))
     return operands
+
+
+def _stretched(ctx: Context, value: Value, shape: Sequence[PrimExpr]) -> Value:
+    """The value with every dim that only run time can tell from 1 as large as the output's."""
+    dims = tensor_shape(value)
+    ways = _reading(ctx, dims, shape)
+    if _AT_RUN not in ways:
+        return value
+    offset = len(shape) - len(dims)
+    return broadcast_to(ctx, value, [1 if way == _ZERO else shape[offset + i] for i, way in enumerate(ways)], "stretch")
 
 
 def broadcast_to(ctx: Context, value: Value, shape: Sequence[PrimExpr], name: str = "broadcast_to") -> relax.Expr:

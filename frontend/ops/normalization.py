@@ -80,7 +80,7 @@ def rms_normalization(ctx: Context, node: Node, inputs: Sequence[Value]) -> Valu
     dtype, dims = tensor_dtype(data), tensor_shape(data)
     (axis,) = normalized_axes([node.attr("axis", -1)], len(dims))
     axes, epsilon = list(range(axis, len(dims))), node.attr("epsilon", 1e-5)
-    if dtype == "float32" and _fits(ctx, scale, dims[axis:]):
+    if dtype == "float32" and axis > 0 and _fits(ctx, scale, dims[axis:]):
         return ctx.emit(relax.op.nn.rms_norm(ctx.tensor(data), ctx.tensor(scale), axes, epsilon))
     x = widened(ctx, data)
     normal = multiply(ctx, x, inverse_root(ctx, mean(ctx, multiply(ctx, x, x), axes, True), epsilon))

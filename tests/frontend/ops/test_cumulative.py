@@ -23,6 +23,8 @@ def test_cumulative(op: str, dims: str) -> None:
             case(op, rng.integers(-3, 3, (2, 4)).astype(np.int32), axis, dims=dims),
             case(op, rng.integers(-3, 3, (4,)), Const(np.array(0)), dims=dims),
             case(op, x.astype(np.float64), axis, dims=dims),
+            case(op, x, np.array(-2), dims=dims),
+            case(op, x, np.array(2), dims=dims, exclusive=1),
             case(op, np.zeros((2, 0), np.float32), axis, dims=dims),
         ],
         opset=14 if op == "CumSum" else 26,

@@ -98,6 +98,7 @@ def test_rms_normalization(dims: str) -> None:
             case("RMSNormalization", x, floats(5), dims=dims, epsilon=1e-2),
             case("RMSNormalization", x, Const(floats(3, 5)), dims=dims, axis=1),
             case("RMSNormalization", x, Const(floats(1)), dims=dims),
+            case("RMSNormalization", x, Const(floats(2, 3, 5)), dims=dims, axis=0),
             case("RMSNormalization", x.astype(np.float16), Const(floats(5).astype(np.float16)), dims=dims),
         ],
         opset=23,
