@@ -51,8 +51,8 @@ def compile(
     from .compiler import compile as compile_model
 
     return compile_model(
-        model,
-        output,
+        Path(model),
+        Path(output),
         target=target,
         shapes=shapes,
         level=level,
@@ -60,7 +60,7 @@ def compile(
         log=log,
         quantize=quantize,
         calibrate=calibrate,
-        dump_ir=dump_ir,
+        dump_ir=None if dump_ir is None else Path(dump_ir),
         force=force,
         include_runtime=include_runtime,
         progress=progress,
