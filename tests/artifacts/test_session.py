@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator
+import timeit
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -318,6 +319,18 @@ def test_profile_names_the_functions(adder: Session) -> None:
     assert set(report) == {"add", "(virtual machine)"}
     with pytest.raises(InputError):
         adder.profile({"a": ones})
+
+
+def test_a_run_costs_little_more_than_the_bare_call(scaler: Session) -> None:
+    """Under 5 us: the best of many short windows, which a busy machine leaves undisturbed now and then."""
+    x = random(1024)
+    feeds, machine, weights = {"x": x}, scaler._idle[0], scaler._weights
+
+    def best(call: Callable[[], Any]) -> float:
+        return min(timeit.repeat(call, number=50, repeat=1000)) / 50
+
+    extra = best(lambda: scaler.run(None, feeds)) - best(lambda: machine(x, weights))
+    assert extra < 5e-6, f"{extra * 1e6:.1f} us"
 
 
 def test_memory_is_flat_over_many_runs_and_ever_new_shapes(scale: Path, add: Path) -> None:
