@@ -50,19 +50,22 @@ def _rename(function: tirx.PrimFunc, names: list[tuple[Any, tirx.Var]]) -> tirx.
     analyzer = Analyzer()
     symbols = {var for dim, _ in names for var in tirx.analysis.undefined_vars(dim)}
 
-    def rename(expr: Any) -> Any:
-        for dim, var in names:
-            if tvm_ffi.structural_equal(expr, dim):
-                return var
-        if isinstance(expr, tirx.FloorDiv) and symbols.intersection(tirx.analysis.undefined_vars(expr)):
-            return _in_terms_of(analyzer, expr, names)
-        if isinstance(expr, tirx.Add | tirx.Sub) and variables.intersection(tirx.analysis.undefined_vars(expr)):
-            return analyzer.simplify(expr)
-        return expr
-
     variables = {var for _, var in names}
-    kinds = (tirx.Add, tirx.Sub, tirx.Mul, tirx.FloorDiv, tirx.FloorMod, tirx.Select, tirx.Min, tirx.Max)
-    return tvm_ffi.structural_map(function, (kinds, rename))
+
+    def whole(expr: Any) -> Any:
+        return next((var for dim, var in names if tvm_ffi.structural_equal(expr, dim)), expr)
+
+    def parts(expr: Any) -> Any:
+        used = set(tirx.analysis.undefined_vars(expr))
+        if isinstance(expr, tirx.FloorDiv) and symbols & used:
+            return _in_terms_of(analyzer, expr, names)
+        return analyzer.simplify(expr) if variables & used and not isinstance(expr, tirx.FloorDiv) else expr
+
+    renamed = tvm_ffi.structural_map(function, (_ARITHMETIC, whole), order="pre")
+    return tvm_ffi.structural_map(renamed, ((tirx.Add, tirx.Sub, tirx.FloorDiv), parts))
+
+
+_ARITHMETIC = (tirx.Add, tirx.Sub, tirx.Mul, tirx.FloorDiv, tirx.FloorMod, tirx.Select, tirx.Min, tirx.Max)
 
 
 def _in_terms_of(analyzer: Analyzer, expr: tirx.FloorDiv, names: list[tuple[Any, tirx.Var]]) -> Any:

@@ -14,6 +14,7 @@ from ..errors import CompileError, UsageError
 from ..targets import Target
 from .convert_layout import convert_layout
 from .copy_aliased_outputs import copy_aliased_outputs
+from .decompose_conv_transpose import decompose_conv_transpose
 from .fold_affine import fold_affine
 from .fold_constants import fold_constants
 from .legalize import legalize
@@ -64,6 +65,7 @@ PIPELINE: tuple[Step, ...] = (
     Step("fold_constants", "O1", _counted(fold_constants)),
     Step("eliminate_common_subexpressions", "O1", _tvm(T.EliminateCommonSubexpr(), T.CanonicalizeBindings())),
     Step("fold_affine", "O2", _counted(fold_affine)),
+    Step("decompose_conv_transpose", "O2", _counted(decompose_conv_transpose)),
     Step("drop_dead_code", "O1", _tvm(T.DeadCodeElimination())),
     Step("convert_layout", "O2", _counted(convert_layout)),
     Step("fold_layout_constants", "O2", _counted(fold_constants)),
