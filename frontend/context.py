@@ -167,8 +167,12 @@ class Context:
         if as_int(dim) is not None or (expression_size(dim) <= LARGEST_DIM and "Select" not in str(dim)):
             return dim
         (fresh,) = self.ints(self.tensor(symbolic([dim])))
-        self.analyzer.bind(fresh, Range(0, MAX_DIM))
+        self.assume_dim(fresh)
         return fresh
+
+    def assume_dim(self, variable: tirx.Var) -> None:
+        """Let proofs use that a variable which was read at run time is a dim's size, so 0 or more."""
+        self.analyzer.bind(variable, Range(0, MAX_DIM))
 
     # Proving
 

@@ -6,6 +6,7 @@ https://onnx.ai/onnx/repo-docs/IR.html#functions. Some bodies depend on attribut
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import onnx
 import onnx_ir as ir
@@ -53,14 +54,15 @@ def _opset(imports: Mapping[str, int]) -> int:
     return imports.get("", imports.get("ai.onnx", 0))
 
 
-def _schema(node: ir.Node, imports: Mapping[str, int]) -> onnx.defs.OpSchema:
+def _schema(node: ir.Node, imports: Mapping[str, int]) -> Any:
+    """The operator's ``OpSchema``; onnx's type stubs don't know its methods about functions."""
     return onnx.defs.get_schema(node.op_type, _opset(imports), "")
 
 
 def _has_body(op_type: str, imports: Mapping[str, int]) -> bool:
     if not onnx.defs.has(op_type, domain="", max_inclusive_version=_opset(imports)):
         return False
-    schema = onnx.defs.get_schema(op_type, _opset(imports), "")
+    schema: Any = onnx.defs.get_schema(op_type, _opset(imports), "")
     return bool(schema.has_function or schema.has_context_dependent_function)
 
 

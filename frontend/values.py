@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import tvm
@@ -42,7 +42,7 @@ class SymbolicInts:
         return self.elements.shape
 
 
-Value = np.ndarray | SymbolicInts | relax.Expr
+Value: TypeAlias = np.ndarray | SymbolicInts | relax.Expr
 
 
 def as_int(expr: PrimExpr) -> int | None:

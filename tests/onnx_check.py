@@ -34,7 +34,8 @@ class Const:
 class Case:
     """One node: ``inputs`` in order (an array, a ``Const``, or None for an omitted one), attributes, outputs.
 
-    ``dims`` is "fixed"; "open" (every dim a name of its own); or "shared" (equal sizes share a name).
+    ``dims`` is "fixed"; "open" (every dim a name of its own); "first" (open in the first input only); or "shared"
+    (equal sizes share a name).
     ``expected`` replaces the reference evaluator where ONNX leaves a result open or the evaluator is wrong.
     """
 
@@ -156,7 +157,7 @@ def _joined(cases: Sequence[Case], opset: int) -> tuple[onnx.ModelProto, dict[st
                 initializers.append(_initializer(value.array, name))
             elif value is not None:
                 feeds[name] = value
-                inputs.append(_value_info(name, value, item.dims, index))
+                inputs.append(_value_info(name, value, _dims_of_input(item.dims, position), index))
         results = [f"c{index}_y{i}" for i in range(item.outputs)]
         node = oh.make_node(item.op_type, names, results, name=f"case_{index}", domain=item.domain, **item.attributes)
         nodes.append(node)
@@ -166,6 +167,12 @@ def _joined(cases: Sequence[Case], opset: int) -> tuple[onnx.ModelProto, dict[st
     graph = oh.make_graph(nodes, "cases", inputs, outputs, initializers)
     opsets = [oh.make_opsetid(domain, 1 if domain else opset) for domain in sorted({"", *(c.domain for c in cases)})]
     return oh.make_model(graph, opset_imports=opsets, ir_version=10), feeds, references
+
+
+def _dims_of_input(dims: str, position: int) -> str:
+    if dims != "first":
+        return dims
+    return "open" if position == 0 else "fixed"
 
 
 def _initializer(array: Array, name: str) -> onnx.TensorProto:

@@ -14,23 +14,28 @@ from tvm import relax, te, tirx
 from ..context import Context
 from ..node import Node
 from ..registry import converter
-from ..values import PrimExpr, Value, rank, symbolic, tensor_dtype, tensor_shape
+from ..values import PrimExpr, Value, as_int, rank, symbolic, tensor_dtype, tensor_shape
 from .activation import number
 from .elementwise import add, divide, is_integer, multiply, subtract
 from .empty import filled_if_empty
 from .logical import where
 from .precision import cast_to, in_float32
-from .reducers import highest, lowest, reduce_max, reduce_min
+from .reducers import highest, lowest, reduce_max, reduce_min, reduce_product
+from .run_time_axes import RunTimeAxes, read_axes
 from .shape import axes_of, normalized_axes, product
 from .unary import map_elements
 
-Reduction = Callable[[Context, relax.Expr, Sequence[int], bool], relax.Expr]
+Axes = Sequence[int] | RunTimeAxes
+Reduction = Callable[[Context, relax.Expr, Axes, bool], relax.Expr]
 """Takes a tensor, axes (none: nothing to reduce) and whether to keep them as dims of 1."""
 
 
-def reduced_axes(ctx: Context, node: Node, inputs: Sequence[Value | None]) -> list[int]:
-    assert inputs[0] is not None
-    axes = axes_of(ctx, node, inputs)
+def reduced_axes(ctx: Context, node: Node, inputs: Sequence[Value | None]) -> Axes:
+    data, given = inputs[0], inputs[1] if len(inputs) > 1 else None
+    assert data is not None
+    if given is not None and ctx.constant(given) is None and as_int(tensor_shape(given)[0]) != 0:
+        return read_axes(ctx, given, data)
+    axes = None if given is not None and ctx.constant(given) is None else axes_of(ctx, node, inputs)
     if not axes:
         return [] if node.attr("noop_with_empty_axes", 0) else list(range(rank(inputs[0])))
     return sorted(normalized_axes(axes, rank(inputs[0])))
@@ -49,42 +54,51 @@ def _reduction(op_type: str) -> Callable[[Reduction], Reduction]:
     return register
 
 
-def _relax_reduction(operation: Any, identity: int) -> Reduction:
-    def reduction(ctx: Context, x: relax.Expr, axes: Sequence[int], keepdims: bool) -> relax.Expr:
+def _relax_reduction(operation: Any, reducer: Callable[..., PrimExpr], identity: int) -> Reduction:
+    def reduction(ctx: Context, x: relax.Expr, axes: Axes, keepdims: bool) -> relax.Expr:
         if not axes:
             return x
-        result = ctx.emit(operation(x, list(axes), keepdims))
+        if isinstance(axes, RunTimeAxes):
+            result = axes.reduce(ctx, x, reducer, keepdims, "reduce")
+        else:
+            result = ctx.emit(operation(x, list(axes), keepdims))
         return filled_if_empty(ctx, result, _sizes(x, axes), lambda dtype: tirx.const(identity, dtype))
 
     return reduction
 
 
-def _sizes(x: relax.Expr, axes: Sequence[int]) -> list[PrimExpr]:
+def _sizes(x: relax.Expr, axes: Axes) -> list[PrimExpr]:
+    """The dims that are reduced."""
+    if isinstance(axes, RunTimeAxes):
+        return list(axes.folded)
     dims = tensor_shape(x)
     return [dims[axis] for axis in axes]
 
 
-total = _reduction("ReduceSum")(_relax_reduction(relax.op.sum, 0))
-_reduction("ReduceProd")(_relax_reduction(relax.op.prod, 1))
+total = _reduction("ReduceSum")(_relax_reduction(relax.op.sum, te.sum, 0))
+_reduction("ReduceProd")(_relax_reduction(relax.op.prod, reduce_product, 1))
 
 
 @_reduction("ReduceMean")
-def mean(ctx: Context, x: relax.Expr, axes: Sequence[int], keepdims: bool) -> relax.Expr:
+def mean(ctx: Context, x: relax.Expr, axes: Axes, keepdims: bool) -> relax.Expr:
     if not axes:
         return x
-    if not is_integer(tensor_dtype(x)):
+    if not is_integer(tensor_dtype(x)) and not isinstance(axes, RunTimeAxes):
         return ctx.emit(relax.op.mean(x, list(axes), keepdims))
     count = symbolic(ctx.simplify(product(_sizes(x, axes))))
     return divide(ctx, total(ctx, x, axes, keepdims), cast_to(ctx, ctx.tensor(count), tensor_dtype(x)))
 
 
 def _extreme(reducer: Callable[..., PrimExpr], identity: Callable[[str], PrimExpr], name: str) -> Reduction:
-    def reduction(ctx: Context, x: relax.Expr, axes: Sequence[int], keepdims: bool) -> relax.Expr:
+    def reduction(ctx: Context, x: relax.Expr, axes: Axes, keepdims: bool) -> relax.Expr:
         if not axes:
             return x
         if tensor_dtype(x) == "bool":
             return cast_to(ctx, reduction(ctx, cast_to(ctx, x, "uint8"), axes, keepdims), "bool")
-        result = ctx.te(lambda data: _reduce(data, axes, keepdims, reducer, name), x, name=name)
+        if isinstance(axes, RunTimeAxes):
+            result = axes.reduce(ctx, x, reducer, keepdims, name)
+        else:
+            result = ctx.te(lambda data: _reduce(data, axes, keepdims, reducer, name), x, name=name)
         return filled_if_empty(ctx, result, _sizes(x, axes), identity)
 
     return reduction
@@ -110,23 +124,23 @@ _reduction("ReduceMin")(_extreme(reduce_min, highest, "reduce_min"))
 
 
 @_reduction("ReduceSumSquare")
-def sum_square(ctx: Context, x: relax.Expr, axes: Sequence[int], keepdims: bool) -> relax.Expr:
+def sum_square(ctx: Context, x: relax.Expr, axes: Axes, keepdims: bool) -> relax.Expr:
     return total(ctx, multiply(ctx, x, x), axes, keepdims)
 
 
 @_reduction("ReduceL1")
-def l1(ctx: Context, x: relax.Expr, axes: Sequence[int], keepdims: bool) -> relax.Expr:
+def l1(ctx: Context, x: relax.Expr, axes: Axes, keepdims: bool) -> relax.Expr:
     magnitude = x if tensor_dtype(x).startswith("uint") else ctx.emit(relax.op.abs(x))
     return total(ctx, magnitude, axes, keepdims)
 
 
 @_reduction("ReduceL2")
-def l2(ctx: Context, x: relax.Expr, axes: Sequence[int], keepdims: bool) -> relax.Expr:
+def l2(ctx: Context, x: relax.Expr, axes: Axes, keepdims: bool) -> relax.Expr:
     return _in_floats(ctx, sum_square(ctx, x, axes, keepdims), relax.op.sqrt)
 
 
 @_reduction("ReduceLogSum")
-def log_sum(ctx: Context, x: relax.Expr, axes: Sequence[int], keepdims: bool) -> relax.Expr:
+def log_sum(ctx: Context, x: relax.Expr, axes: Axes, keepdims: bool) -> relax.Expr:
     return _in_floats(ctx, total(ctx, x, axes, keepdims), relax.op.log)
 
 
@@ -138,7 +152,7 @@ def _in_floats(ctx: Context, x: relax.Expr, function: Any) -> relax.Expr:
 
 
 @_reduction("ReduceLogSumExp")
-def log_sum_exp(ctx: Context, x: relax.Expr, axes: Sequence[int], keepdims: bool) -> relax.Expr:
+def log_sum_exp(ctx: Context, x: relax.Expr, axes: Axes, keepdims: bool) -> relax.Expr:
     """log(sum(exp(x - m))) + m with m the largest element, or 0 where that is infinite."""
     dtype = tensor_dtype(x)
     x = cast_to(ctx, x, "float64") if is_integer(dtype) else x
@@ -148,6 +162,11 @@ def log_sum_exp(ctx: Context, x: relax.Expr, axes: Sequence[int], keepdims: bool
     summed = total(ctx, ctx.emit(relax.op.exp(subtract(ctx, x, shift))), axes, True)
     result = add(ctx, ctx.emit(relax.op.log(summed)), shift)
     if axes and not keepdims:
-        dims = tensor_shape(x)
-        result = ctx.reshape(result, [dim for axis, dim in enumerate(dims) if axis not in axes])
+        result = ctx.tensor(ctx.reshape(result, _without(tensor_shape(x), axes)))
     return cast_to(ctx, result, dtype)
+
+
+def _without(dims: Sequence[PrimExpr], axes: Axes) -> Sequence[PrimExpr]:
+    if isinstance(axes, RunTimeAxes):
+        return axes.squeezed
+    return [dim for axis, dim in enumerate(dims) if axis not in axes]

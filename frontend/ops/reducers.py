@@ -23,3 +23,6 @@ def highest(dtype: str) -> PrimExpr:
 
 reduce_max: Callable[..., PrimExpr] = te.comm_reducer(larger, lowest, name="ieee_max")
 reduce_min: Callable[..., PrimExpr] = te.comm_reducer(smaller, highest, name="ieee_min")
+reduce_product: Callable[..., PrimExpr] = te.comm_reducer(
+    lambda a, b: a * b, lambda dtype: tirx.const(1, dtype), name="product"
+)

@@ -52,6 +52,22 @@ def test_axes_attribute(name: str) -> None:
     )
 
 
+@pytest.mark.parametrize("dims", ["fixed", "first"])
+def test_axes_known_at_run_time(dims: str) -> None:
+    x = np.abs(rng.standard_normal((2, 3, 5)).astype(np.float32)) + 0.1
+    one, two, none = np.array([1]), np.array([-1, 0]), np.array([], np.int64)
+    cases = [case(f"Reduce{name}", x, one, dims=dims) for name in ALL]
+    cases += [case("ReduceSum", x, two, dims=dims, keepdims=0), case("ReduceMax", x, two, dims=dims)]
+    cases += [case("ReduceMean", (x * 9).astype(np.int32), two, dims=dims, keepdims=0, expected=_int_mean(x))]
+    cases += [case("ReduceLogSumExp", x, one, dims=dims, keepdims=0), case("ReduceSum", x, none)]
+    cases += [case("ReduceMax", np.zeros((2, 0), np.float32), one, dims=dims)]
+    check_cases(cases, opset=20)
+
+
+def _int_mean(x: np.ndarray) -> np.ndarray:
+    return np.trunc((x * 9).astype(np.int32).sum((0, 2)) / 10).astype(np.int32)
+
+
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float64])
 def test_float_types(dtype: type) -> None:
     x = (np.abs(rng.standard_normal((3, 33))) + 0.1).astype(dtype)
