@@ -7,6 +7,7 @@ from tvm import relax
 
 from ..targets import Target
 from .constants import shape_of
+from .legalize_reductions import reduction_legalizers
 
 
 def _keep_view(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
@@ -20,12 +21,5 @@ _VIEWS = {f"relax.{name}": _keep_view for name in ("expand_dims", "squeeze", "fl
 
 def legalize(mod: tvm.IRModule, target: Target) -> tvm.IRModule:
     """Every operator but reshapes becomes a call of a function in the module."""
-    passes = [
-        relax.transform.LegalizeOps(_VIEWS, skip_ops=["relax.reshape"]),
-        relax.transform.LegalizeOps(_custom(target), skip_ops=["relax.reshape"]),
-    ]
-    return tvm.transform.Sequential(passes)(mod)
-
-
-def _custom(target: Target) -> dict:
-    return {}
+    ours = {**_VIEWS, **reduction_legalizers(target.vector_lanes)}
+    return relax.transform.LegalizeOps(ours, skip_ops=["relax.reshape"])(mod)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import pkgutil
 from collections.abc import Mapping
@@ -57,12 +58,12 @@ def register(template: Template) -> Template:
     return template
 
 
+@functools.cache
 def templates() -> Mapping[str, Template]:
-    """All templates by name; imports the modules of this package on first use."""
-    if not _TEMPLATES:
-        package = importlib.import_module(__package__ or "")
-        for module in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"{__package__}.{module.name}")
+    """All templates by name; imports every module of this package on first use, for each registers its own."""
+    package = importlib.import_module(__package__ or "")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{__package__}.{module.name}")
     return _TEMPLATES
 
 
