@@ -27,8 +27,16 @@ _AVERAGE = {1: relax.op.nn.avg_pool1d, 2: relax.op.nn.avg_pool2d, 3: relax.op.nn
 @converter("MaxPool")
 def max_pool(ctx: Context, node: Node, inputs: Sequence[Value]) -> Value | list[Value]:
     x, window, shape = _setup(ctx, node, inputs[0])
-    if node.has_output(1):
-        return list(_max_with_indices(ctx, x, window, shape, column_major=bool(node.attr("storage_order", 0))))
+    values = _largest(ctx, x, window, shape)
+    if not node.has_output(1):
+        return values
+    places = _places_of(ctx, x, values, window)
+    sizes = list(tensor_shape(x)[2:])
+    reversed_axes = bool(node.attr("storage_order", 0)) and len(sizes) > 1
+    return [values, ctx.te(_column_major, places, sizes) if reversed_axes else places]
+
+
+def _largest(ctx: Context, x: relax.Expr, window: Window, shape: list[PrimExpr]) -> relax.Expr:
     pads = _pads_to(window, tensor_shape(x)[2:], shape[2:])
     if pads is not None:
         pool = _MAX[len(window.kernel)]
@@ -118,11 +126,11 @@ def global_lp_pool(ctx: Context, node: Node, inputs: Sequence[Value]) -> Value:
 
 
 def _root(ctx: Context, sums: relax.Expr, p: float, dtype: str) -> relax.Expr:
-    def root(x: te.Tensor) -> te.Tensor:
+    def pth_root(x: te.Tensor) -> te.Tensor:
         inverse = tirx.const(1 / p, x.dtype)
-        return te.compute(x.shape, lambda *i: tirx.power(x(*i), inverse).astype(dtype), name="root")
+        return te.compute(x.shape, lambda *i: tirx.power(x(*i), inverse).astype(dtype), name="pth_root")
 
-    return ctx.te(root, sums)
+    return ctx.te(pth_root, sums)
 
 
 def _spatial(value: Value) -> list[int]:
@@ -200,36 +208,20 @@ def _count(
     return tirx.max(taps_below(high) - taps_below(low), prim(1))
 
 
-def _max_with_indices(
-    ctx: Context, x: relax.Expr, window: Window, shape: list[PrimExpr], column_major: bool
-) -> list[relax.Expr]:
-    """Values and, as ONNX defines them, their positions in the flattened input; the first of equal values counts."""
+def _places_of(ctx: Context, x: relax.Expr, values: relax.Expr, window: Window) -> relax.Expr:
+    """The first position in each window, counted over the flattened input, of an element equal to the largest."""
 
-    def best(left: Sequence[PrimExpr], right: Sequence[PrimExpr]) -> tuple[PrimExpr, PrimExpr]:
-        first = tirx.Or(left[0] > right[0], tirx.And(left[0] == right[0], left[1] <= right[1]))
-        return tirx.Select(first, left[0], right[0]), tirx.Select(first, left[1], right[1])
-
-    def none(value: object, index: object) -> tuple[PrimExpr, PrimExpr]:
-        return tirx.min_value(value), tirx.max_value(index)
-
-    larger = te.comm_reducer(best, none, name="larger")
-
-    def max_pool_indices(x: te.Tensor, shape: list, before: list) -> tuple[te.Tensor, te.Tensor]:
-        taps = [te.reduce_axis((0, k), f"k{axis}") for axis, k in enumerate(window.kernel)]
-
+    def pool_places(x: te.Tensor, values: te.Tensor, before: list) -> te.Tensor:
         def element(*i: tirx.Var) -> PrimExpr:
+            taps = [te.reduce_axis((0, k), f"k{axis}") for axis, k in enumerate(window.kernel)]
             places = _positions(i, window, [tap.var for tap in taps], before)
-            inside = _inside(places, x.shape[2:])
-            flat = _flat(x.shape, [*i[:2], *places])
-            value = tirx.if_then_else(inside, x(*i[:2], *places), tirx.min_value(x.dtype))
-            return larger((value, tirx.Select(inside, flat, tirx.max_value("int64"))), axis=taps)
+            value = tirx.if_then_else(_inside(places, x.shape[2:]), x(*i[:2], *places), tirx.min_value(x.dtype))
+            found = tirx.And(_inside(places, x.shape[2:]), value == values(*i))
+            return te.min(tirx.Select(found, _flat(x.shape, [*i[:2], *places]), tirx.max_value("int64")), axis=taps)
 
-        return te.compute(prim_list(shape), element, name="max_pool_indices")
+        return te.compute(values.shape, element, name="pool_places")
 
-    both = ctx.te(max_pool_indices, x, shape, list(window.before))
-    values, places = (ctx.emit(relax.TupleGetItem(both, i)) for i in range(2))
-    sizes = list(tensor_shape(x)[2:])
-    return [values, ctx.te(_column_major, places, sizes) if column_major and len(sizes) > 1 else places]
+    return ctx.te(pool_places, x, values, list(window.before))
 
 
 def _flat(dims: Sequence[PrimExpr], at: Sequence[PrimExpr]) -> PrimExpr:
