@@ -27,20 +27,20 @@ _NUMBERS = _FLOATS | {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 1
 
 def reduction_legalizers(target_lanes: int) -> dict[str, Legalizer]:
     """For ``relax.transform.LegalizeOps``; ``target_lanes`` is the vector's width in float32 elements."""
-    lanes = max(2, target_lanes)
+    lanes = max(4, target_lanes)  # 64-bit elements have half as many
     kinds = ("sum", "mean", "max", "min", "prod", "variance", "std")
     return {
-        "relax.nn.softmax": _legalizer(lambda build, call: _softmax(build, call, row_functions.softmax, lanes)),
-        "relax.nn.log_softmax": _legalizer(lambda build, call: _softmax(build, call, row_functions.log_softmax, lanes)),
-        "relax.nn.layer_norm": _legalizer(lambda build, call: _layer_norm(build, call, lanes)),
-        "relax.nn.rms_norm": _legalizer(lambda build, call: _rms_norm(build, call, lanes)),
-        **{f"relax.{kind}": _legalizer(lambda build, call, kind=kind: _reduction(build, call, kind, lanes)) for kind in kinds},
+        "relax.nn.softmax": _legalizer(_softmax, row_functions.softmax, lanes),
+        "relax.nn.log_softmax": _legalizer(_softmax, row_functions.log_softmax, lanes),
+        "relax.nn.layer_norm": _legalizer(_layer_norm, lanes),
+        "relax.nn.rms_norm": _legalizer(_rms_norm, lanes),
+        **{f"relax.{kind}": _legalizer(_reduction, kind, lanes) for kind in kinds},
     }
 
 
-def _legalizer(ours: Callable[[relax.BlockBuilder, relax.Call], relax.Expr | None]) -> Legalizer:
+def _legalizer(ours: Callable[..., relax.Expr | None], *options: Any) -> Legalizer:
     def legalize(build: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
-        result = ours(build, call)
+        result = ours(build, call, *options)
         return tvm.ir.Op.get(op_name(call)).get_attr("FLegalize")(build, call) if result is None else result
 
     return legalize
@@ -48,7 +48,7 @@ def _legalizer(ours: Callable[[relax.BlockBuilder, relax.Call], relax.Expr | Non
 
 @dataclass(frozen=True)
 class _Rows:
-    """The operand as [*rows, K]: itself, or a view with several reduced axes made one, with a row axis if it is ``alone``."""
+    """The operand as [*rows, K]: itself, or a view with several reduced axes made one, with a row if ``alone``."""
 
     data: relax.Expr
     reduced: int
@@ -79,7 +79,12 @@ def _rows(build: relax.BlockBuilder, data: relax.Expr, axes: Any, dtypes: set[st
 
 
 def _call(
-    build: relax.BlockBuilder, rows: _Rows, call: relax.Call, function: Callable[..., te.Tensor], pattern: int, *args: Any
+    build: relax.BlockBuilder,
+    rows: _Rows,
+    call: relax.Call,
+    function: Callable[..., te.Tensor],
+    pattern: int,
+    *args: Any,
 ) -> relax.Expr:
     name = op_name(call).rpartition(".")[2]
     attrs = {"op_pattern": pattern}

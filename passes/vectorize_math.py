@@ -13,14 +13,14 @@ from tvm import tirx
 
 from ..schedules.vector_math import FUNCTIONS, power
 
-_WIDENED = {"float16", "bfloat16"}
-
 
 def vectorize_math(mod: tvm.IRModule) -> tuple[tvm.IRModule, int]:
     """Returns the module and how many calls were replaced; scheduled and unscheduled PrimFuncs both serve.
 
     float32 calls are replaced; float16 and bfloat16 ones are computed in float32; float64 ones stay.
     """
+    # TVM's legalisation of bfloat16 doesn't look into the bindings that replacements consist of: it has to come first.
+    mod = tirx.transform.BF16ComputeLegalize()(mod)
     count = 0
 
     def rewrite(call: tvm.ir.Call) -> Any:
@@ -46,7 +46,7 @@ def _replacement(call: tvm.ir.Call) -> Any | None:
     if dialect not in ("tirx", "prim") or (name not in FUNCTIONS and name != "pow"):
         return None
     dtype = str(call.ty.dtype)
-    if dtype != "float32" and dtype not in _WIDENED:
+    if dtype not in ("float32", "float16"):
         return None
     x = call.args[0] if dtype == "float32" else call.args[0].astype("float32")
     if name == "pow":

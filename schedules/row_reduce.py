@@ -15,7 +15,6 @@ from typing import Any
 from tvm import te, tirx
 
 from .blocks import TEMPLATE_KEY, as_int
-from .vector_math import Lets
 
 Expr = Any
 RowFunction = Callable[..., Expr]
@@ -50,14 +49,22 @@ def _int64(value: Expr) -> Expr:
 
 @dataclass(frozen=True)
 class Reducer:
-    """``combine`` must be associative and commutative up to rounding, with ``identity`` its neutral element."""
+    """``combine`` must be associative and commutative up to rounding, with ``identity`` its neutral element.
+
+    ``compares``: with floats, ``combine`` mentions each operand several times.
+    """
 
     name: str
     combine: Callable[[Expr, Expr], Expr]
     identity: Callable[[str], Expr]
+    compares: bool = False
 
     def over(self, value: Expr, axis: Any) -> Expr:
         return te.comm_reducer(self.combine, self.identity, self.name)(value, axis)
+
+
+def _is_float(dtype: str) -> bool:
+    return dtype.startswith(("float", "bfloat"))
 
 
 def _lowest(dtype: str) -> Expr:
@@ -68,27 +75,32 @@ def _highest(dtype: str) -> Expr:
     return tirx.const(math.inf, dtype) if _is_float(dtype) else tirx.max_value(dtype)
 
 
-def _is_float(dtype: str) -> bool:
-    return dtype.startswith(("float", "bfloat"))
-
-
-def _keeps_nan(better: Callable[[Expr, Expr], Expr]) -> Callable[[Expr, Expr], Expr]:
+def _keeps_nan(
+    plain: Callable[[Expr, Expr], Expr], better: Callable[[Expr, Expr], Expr]
+) -> Callable[[Expr, Expr], Expr]:
     """A comparison is false with a NaN: as the second operand it comes through, as the first it is asked for."""
 
     def combine(a: Expr, b: Expr) -> Expr:
-        first = better(a, b)
-        if _is_float(str(a.ty.dtype)):
-            first = tirx.Or(tirx.isnan(a), first)
-        return tirx.Select(first, a, b)
+        if not _is_float(str(a.ty.dtype)):
+            return plain(a, b)
+        return tirx.Select(tirx.Or(tirx.isnan(a), better(a, b)), a, b)
 
     return combine
 
 
+def _larger(a: Expr, b: Expr) -> Expr:
+    return tirx.max(a, b)
+
+
+def _smaller(a: Expr, b: Expr) -> Expr:
+    return tirx.min(a, b)
+
+
 SUM = Reducer("sum", lambda a, b: a + b, lambda dtype: tirx.const(0, dtype))
 PRODUCT = Reducer("prod", lambda a, b: a * b, lambda dtype: tirx.const(1, dtype))
-MAX = Reducer("max", _keeps_nan(lambda a, b: a > b), _lowest)
-MIN = Reducer("min", _keeps_nan(lambda a, b: a < b), _highest)
-MAX_OF_NUMBERS = Reducer("max", lambda a, b: tirx.max(a, b), _lowest)
+MAX = Reducer("max", _keeps_nan(_larger, lambda a, b: a > b), _lowest, compares=True)
+MIN = Reducer("min", _keeps_nan(_smaller, lambda a, b: a < b), _highest, compares=True)
+MAX_OF_NUMBERS = Reducer("max", _larger, _lowest)
 """One instruction a vector; a NaN may be lost, for callers that meet it again."""
 
 
@@ -109,23 +121,41 @@ def reduce_rows(
     """
     if rest is None:
         length, rest = whole_vectors(value, rows, length, lanes, reducer.identity(dtype), f"{name}_rest")
-    blocks, left = _divide(length, lanes * UNROLL)
+    repeats = reducer.compares and _is_float(dtype)
+    unroll = 1 if repeats else UNROLL
+    blocks, left = _divide(length, lanes * unroll)
     vectors, few = _divide(left, lanes)
     parts: list[Callable[..., Expr]] = []
     if blocks != 0:
-        first = _lanes_of(value, rows, blocks, lanes * UNROLL, 0, reducer, f"{name}_blocks")
-        parts += [lambda *index, i=i: first(*index[:-1], index[-1] + i * lanes) for i in range(UNROLL)]
-    if vectors != 0:
-        single = _lanes_of(value, rows, vectors, lanes, blocks * lanes * UNROLL, reducer, f"{name}_vectors")
+        first = _lanes_of(value, rows, blocks, lanes * unroll, 0, reducer, f"{name}_blocks")
+        parts += [lambda *index, i=i: first(*index[:-1], index[-1] + i * lanes) for i in range(unroll)]
+    if vectors != 0 and unroll > 1:
+        single = _lanes_of(value, rows, vectors, lanes, blocks * lanes * unroll, reducer, f"{name}_vectors")
         parts.append(lambda *index: single(*index))
     if rest is not None:
         parts.append(lambda *index: rest(*index))
-    if parts:
-        folded = stage([*rows, lanes], lambda *index: _tree(parts, index, reducer), f"{name}_lanes", len(rows))
-        ends = [lambda *row, i=i: folded(*row, i) for i in _bit_reversed(lanes)]
-    else:
-        ends = [lambda *row, i=i: value(*row, i) for i in range(few)]
+    if not parts:
+        k = te.reduce_axis((_int64(0), _int64(few)), name="k")
+        return stage(rows, lambda *row: reducer.over(value(*row, k), k), name, len(rows))
+    folded = stage([*rows, lanes], lambda *index: _tree(parts, index, reducer), f"{name}_lanes", len(rows))
+    if repeats:
+        return _halve(folded, rows, lanes, reducer, name)
+    ends = [lambda *row, i=i: folded(*row, i) for i in _bit_reversed(lanes)]
     return stage(rows, lambda *row: _tree(ends, row, reducer), name, len(rows))
+
+
+def _halve(whole: te.Tensor, rows: list[Expr], lanes: int, reducer: Reducer, name: str) -> te.Tensor:
+    """The vector's halves combined until one element is left: a tree of its own would repeat all below it."""
+    half = lanes // 2
+    if half == 1:
+        return stage(rows, lambda *row: reducer.combine(whole(*row, 0), whole(*row, 1)), name, len(rows))
+    halves = stage(
+        [*rows, half],
+        lambda *index: reducer.combine(whole(*index), whole(*index[:-1], index[-1] + half)),
+        f"{name}_half{half}",
+        len(rows),
+    )
+    return _halve(halves, rows, half, reducer, name)
 
 
 def whole_vectors(
@@ -177,12 +207,11 @@ def _lanes_of(
 
 def _tree(parts: list[Callable[..., Expr]], index: Any, reducer: Reducer) -> Expr:
     """All parts combined pairwise: short chains, and sums that round less than one after the other would."""
-    let = Lets()
-    values = [let(part(*index)) for part in parts]
+    values = [part(*index) for part in parts]
     while len(values) > 1:
-        pairs = [let(reducer.combine(a, b)) for a, b in zip(values[::2], values[1::2], strict=False)]
+        pairs = [reducer.combine(a, b) for a, b in zip(values[::2], values[1::2], strict=False)]
         values = pairs + values[len(pairs) * 2 :]
-    return let.close(values[0])
+    return values[0]
 
 
 def _bit_reversed(count: int) -> list[int]:

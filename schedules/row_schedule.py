@@ -131,6 +131,9 @@ def _vectorize_stage(schedule: Schedule, block: SBlockRV, rows: int, lanes: int)
             schedule.vectorize(loop)
         return reduction[0]
     if spatial:
+        # Of 64-bit elements a register holds half as many; the guard of a last vector stands at such a boundary.
+        if str(schedule.get(block).writes[0].source.dtype).endswith("64"):
+            lanes //= 2
         _vectorize_loop(schedule, spatial[-1], lanes, bool(annotation(schedule, block, GUARDED_KEY)))
     return None
 
