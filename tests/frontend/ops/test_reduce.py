@@ -56,7 +56,7 @@ def test_axes_attribute(name: str) -> None:
 def test_axes_known_at_run_time(dims: str) -> None:
     x = np.abs(rng.standard_normal((2, 3, 5)).astype(np.float32)) + 0.1
     one, two, none = np.array([1]), np.array([-1, 0]), np.array([], np.int64)
-    cases = [case(f"Reduce{name}", x, one, dims=dims) for name in ALL]
+    cases = [case(f"Reduce{name}", x, one, dims=dims) for name in ("Sum", "Prod", "Mean", "L2")]
     cases += [case("ReduceSum", x, two, dims=dims, keepdims=0), case("ReduceMax", x, two, dims=dims)]
     cases += [case("ReduceMean", (x * 9).astype(np.int32), two, dims=dims, keepdims=0, expected=_int_mean(x))]
     cases += [case("ReduceLogSumExp", x, one, dims=dims, keepdims=0), case("ReduceSum", x, none)]
