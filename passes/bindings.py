@@ -1,4 +1,4 @@
-"""Rebuilding ``main`` binding by binding: the plainest way to rewrite a graph in one forward sweep.
+"""Rebuilding a function binding by binding: the plainest way to rewrite a graph in one forward sweep.
 
 A pass walks the bindings in order and emits new ones. Untouched bindings keep their variables, so nothing that is
 not rewritten needs substitution, branches of an ``If`` included.
@@ -6,8 +6,9 @@ not rewritten needs substitution, branches of an ``If`` included.
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import tvm
 from tvm import relax
@@ -15,9 +16,10 @@ from tvm.relax.expr_functor import PyExprVisitor, visitor
 
 
 class BindingBuilder:
-    """Collects bindings; ``emit`` infers the type of a new expression and names it."""
+    """Collects bindings for one function; ``emit`` infers the type of a new expression and names it."""
 
-    def __init__(self, mod: tvm.IRModule):
+    def __init__(self, mod: tvm.IRModule, name: str):
+        self.name = name
         self.builder = relax.BlockBuilder(mod)
         self.bindings: list[relax.Binding] = []
 
@@ -38,11 +40,34 @@ class BindingBuilder:
         return self.builder.add_func(function, name)
 
     def finish(self, function: relax.Function) -> tvm.IRModule:
-        """The module with ``main`` made of the collected bindings and the old result."""
+        """The module with the function made of the collected bindings and the old result."""
         body = relax.SeqExpr([relax.BindingBlock(self.bindings)], function.body.body)
         mod = self.builder.get()
-        mod["main"] = relax.Function(function.params, body, function.ret_ty, function.is_pure, function.attrs)
+        mod[self.name] = relax.Function(function.params, body, function.ret_ty, function.is_pure, function.attrs)
         return mod
+
+
+def relax_functions(mod: tvm.IRModule) -> list[str]:
+    """Names of the module's graph functions: ``main`` and the branches that became functions."""
+    return [gv.name_hint for gv, function in mod.functions.items() if isinstance(function, relax.Function)]
+
+
+def each_function(
+    rewrite: Callable[[tvm.IRModule, str], tuple[tvm.IRModule, int]],
+) -> Callable[[tvm.IRModule], tuple[tvm.IRModule, int]]:
+    """A pass over the module from one that rewrites the function of a given name; counts are summed."""
+
+    @functools.wraps(rewrite)
+    def run(mod: tvm.IRModule) -> tuple[tvm.IRModule, int]:
+        total = 0
+        for name in relax_functions(mod):
+            mod, count = rewrite(mod, name)
+            total += count
+        return mod, total
+
+    run.__annotations__ = {"mod": tvm.IRModule, "return": tuple[tvm.IRModule, int]}
+    del run.__wrapped__  # type: ignore[attr-defined]
+    return run
 
 
 def bindings_of(function: relax.Function) -> Iterator[relax.Binding]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import tvm
 from tvm import relax
 
-from .bindings import BindingBuilder, bindings_of
+from .bindings import BindingBuilder, bindings_of, each_function
 from .constants import as_array, constant, op_name, shape_of
 from .layout_rules import RULES, Result, rank_of, to_first, to_last
 
@@ -18,8 +18,8 @@ from .layout_rules import RULES, Result, rank_of, to_first, to_last
 class Layouts:
     """What a rule asks for: channels-last forms of operands. ``last`` maps variables to their channels-last twins."""
 
-    def __init__(self, mod: tvm.IRModule):
-        self.build = BindingBuilder(mod)
+    def __init__(self, mod: tvm.IRModule, name: str):
+        self.build = BindingBuilder(mod, name)
         self.last: dict[relax.Var, relax.Var] = {}
         self.pending: set[relax.Var] = set()
 
@@ -57,10 +57,11 @@ class Layouts:
                 self.build.bind(var, relax.op.permute_dims(twin, to_first(rank_of(twin))))
 
 
-def convert_layout(mod: tvm.IRModule) -> tuple[tvm.IRModule, int]:
+@each_function
+def convert_layout(mod: tvm.IRModule, name: str) -> tuple[tvm.IRModule, int]:
     """Returns the module and how many operators work channels-last now."""
-    layouts = Layouts(mod)
-    function = mod["main"]
+    layouts = Layouts(mod, name)
+    function = mod[name]
     converted = 0
     for binding in bindings_of(function):
         result = _convert(layouts, binding)

@@ -20,7 +20,7 @@ def copy_aliased_outputs(mod: tvm.IRModule) -> tuple[tvm.IRModule, int]:
     function = mod["main"]
     values = {binding.var: binding.value for binding in bindings_of(function)}
     outputs = _outputs(function, values)
-    build = BindingBuilder(mod)
+    build = BindingBuilder(mod, "main")
     build.bindings = list(bindings_of(function))
     seen: list[relax.Expr] = []
     fields, copies = [], 0

@@ -13,22 +13,23 @@ import numpy as np
 import tvm
 from tvm import relax, te
 
-from .bindings import BindingBuilder, bindings_of
+from .bindings import BindingBuilder, bindings_of, each_function
 from .constants import as_array, constant, op_name, shape_of
 
 
-def decompose_conv_transpose(mod: tvm.IRModule) -> tuple[tvm.IRModule, int]:
+@each_function
+def decompose_conv_transpose(mod: tvm.IRModule, name: str) -> tuple[tvm.IRModule, int]:
     """Returns the module and how many transposed convolutions were replaced."""
-    build = BindingBuilder(mod)
+    build = BindingBuilder(mod, name)
     count = 0
-    for binding in bindings_of(mod["main"]):
+    for binding in bindings_of(mod[name]):
         value = binding.value
         if op_name(value) == "relax.nn.conv2d_transpose" and _applies(value):
             build.bind(binding.var, _decomposed(build, value, shape_of(binding.var)))
             count += 1
         else:
             build.keep(binding)
-    return build.finish(mod["main"]), count
+    return build.finish(mod[name]), count
 
 
 def _applies(call: relax.Call) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 import tvm
 from tvm import relax
 
-from .bindings import BindingBuilder, bindings_of, count_uses
+from .bindings import BindingBuilder, bindings_of, count_uses, each_function
 from .constants import as_array, constant, op_name, shape_of
 
 _CONVOLUTIONS = {"relax.nn.conv1d", "relax.nn.conv2d", "relax.nn.conv3d"}
@@ -30,11 +30,12 @@ class _Scaled:
     steps: int
 
 
-def fold_affine(mod: tvm.IRModule) -> tuple[tvm.IRModule, int]:
+@each_function
+def fold_affine(mod: tvm.IRModule, name: str) -> tuple[tvm.IRModule, int]:
     """Returns the module and how many elementwise operators went into weights."""
-    function = mod["main"]
+    function = mod[name]
     known, absorbed = _find(function)
-    build = BindingBuilder(mod)
+    build = BindingBuilder(mod, name)
     folded = 0
     for binding in bindings_of(function):
         scaled = known.get(binding.var)

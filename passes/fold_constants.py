@@ -14,6 +14,7 @@ import tvm
 from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
+from .bindings import each_function
 from .constants import as_array, as_int, constant, op_name
 
 MAX_BYTES = 1 << 30
@@ -120,10 +121,11 @@ class _Folder(PyExprMutator):
         return None if bound is None else as_array(bound)
 
 
-def fold_constants(mod: tvm.IRModule) -> tuple[tvm.IRModule, int]:
+@each_function
+def fold_constants(mod: tvm.IRModule, name: str) -> tuple[tvm.IRModule, int]:
     """Returns the module and how many operators were folded."""
     folder = _Folder(mod)
-    function = folder.visit_expr(mod["main"])
+    function = folder.visit_expr(mod[name])
     mod = mod.clone()
-    mod["main"] = function
+    mod[name] = function
     return mod, folder.count

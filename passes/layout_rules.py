@@ -15,6 +15,18 @@ from .permute_primfunc import permute_primfunc
 if TYPE_CHECKING:
     from .convert_layout import Layouts
 
+ELEMENTWISE = {
+    f"relax.{name}"
+    for name in (
+        "add", "subtract", "multiply", "divide", "power", "maximum", "minimum", "where", "mod", "floor_mod",
+        "nn.relu", "nn.relu6", "nn.leakyrelu", "nn.gelu", "nn.gelu_tanh", "nn.silu", "nn.softplus", "nn.selu",
+        "sigmoid", "tanh", "exp", "erf", "sqrt", "rsqrt", "abs", "negative", "log", "floor", "ceil", "round", "sign",
+        "clip", "astype", "square", "less", "less_equal", "greater", "greater_equal", "equal", "not_equal",
+        "logical_and", "logical_or", "logical_not", "isnan", "isinf", "cos", "sin",
+    )
+}  # fmt: skip
+"""Operators that compute each element from the elements at its place, broadcast included."""
+
 LAYOUTS = {4: ("NCHW", "NHWC"), 5: ("NCDHW", "NDHWC")}
 
 
@@ -186,14 +198,6 @@ def _call_tir(layouts: Layouts, call: relax.Call) -> Result | None:
     return Result(relax.call_tir(gv, relax.Tuple(moved), relax.TensorType(shape, call.ty.dtype)))
 
 
-_ELEMENTWISE = [
-    "add", "subtract", "multiply", "divide", "power", "maximum", "minimum", "where", "mod", "floor_mod",
-    "nn.relu", "nn.relu6", "nn.leakyrelu", "nn.gelu", "nn.gelu_tanh", "nn.silu", "nn.softplus", "nn.selu",
-    "sigmoid", "tanh", "exp", "erf", "sqrt", "rsqrt", "abs", "negative", "log", "floor", "ceil", "round", "sign",
-    "clip", "astype", "square", "less", "less_equal", "greater", "greater_equal", "equal", "not_equal",
-    "logical_and", "logical_or", "logical_not", "isnan", "isinf", "cos", "sin",
-]  # fmt: skip
-
 Rule = Callable[["Layouts", relax.Call], Result | None]
 RULES: dict[str, Rule] = {
     "relax.nn.conv2d": _conv2d,
@@ -204,7 +208,7 @@ RULES: dict[str, Rule] = {
     "relax.nn.log_softmax": _softmax,
     "relax.image.resize2d": _resize,
     "relax.call_tir": _call_tir,
-    **{f"relax.{name}": _elementwise for name in _ELEMENTWISE},
+    **{name: _elementwise for name in ELEMENTWISE},
     **{f"relax.nn.{kind}_pool{n}d": _pool for kind in ("max", "avg", "adaptive_avg") for n in (2, 3)},
     **{f"relax.{name}": _reduction for name in ("mean", "sum", "max", "min", "prod")},
 }

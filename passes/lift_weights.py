@@ -14,48 +14,90 @@ import tvm
 from tvm import relax, tirx
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
+from .bindings import relax_functions
+
 Weights = Sequence[tuple[str, np.ndarray]]
 
 
 @mutator
 class _Lifter(PyExprMutator):
-    def __init__(self, mod: tvm.IRModule, names: dict[bytes, str]):
+    """Rewrites one function at a time; the weights are numbered over all of them."""
+
+    def __init__(self, mod: tvm.IRModule):
         super().__init__(mod)
-        self.names = names
-        self.variables: dict[bytes, relax.Var] = {}
+        self.numbers: dict[bytes, int] = {}
         self.arrays: list[np.ndarray] = []
+        self.lifted: dict[str, tvm.ir.GlobalVar] = {}
+        self._weights = relax.Var("weights", relax.ObjectType())
+        self._variables: dict[int, relax.Var] = {}
+
+    def lift(self, function: relax.Function) -> relax.Function:
+        """``function`` with ``weights`` as one more parameter in place of its constants."""
+        self._weights = relax.Var("weights", relax.ObjectType())
+        self._variables = {}
+        body = self.visit_expr(function.body)
+        fetched = [_fetch(var, self._weights, number) for number, var in self._variables.items()]
+        blocks = [relax.BindingBlock(fetched), *body.blocks] if fetched else list(body.blocks)
+        params = [*function.params, self._weights]
+        return relax.Function(
+            params, relax.SeqExpr(blocks, body.body), function.ret_ty, function.is_pure, function.attrs
+        )
 
     def visit_generic_const_(self, const: tvm.ir.GenericConst) -> relax.Expr:
         if not isinstance(const.ty, relax.TensorType):
             return const
         array = const.value.numpy()
-        key = digest(array)
-        if key not in self.variables:
-            self.variables[key] = relax.Var(self.names.get(key, f"w{len(self.arrays)}"), const.ty)
+        number = self.numbers.setdefault(digest(array), len(self.numbers))
+        if number == len(self.arrays):
             self.arrays.append(array)
-        return self.variables[key]
+        return self._variables.setdefault(number, relax.Var(f"w{number}", const.ty))
+
+    def visit_call_(self, call: relax.Call) -> relax.Expr:
+        call = self.visit_expr_post_order(call)
+        if isinstance(call.op, tvm.ir.GlobalVar) and call.op.name_hint in self.lifted:
+            return relax.Call(self.lifted[call.op.name_hint], [*call.args, self._weights])
+        return call
 
 
 def digest(array: np.ndarray) -> bytes:
     """Names a tensor by dtype, shape and content."""
     head = f"{array.dtype}{array.shape}".encode()
-    return hashlib.blake2b(np.ascontiguousarray(array).view(np.uint8).data if array.size and array.ndim else array.tobytes(), key=head[:64]).digest()
+    return hashlib.blake2b(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data, key=head[:64]).digest()
 
 
 def lift_weights(mod: tvm.IRModule) -> tuple[tvm.IRModule, Weights]:
-    """``main(*inputs)`` becomes ``main(*inputs, weights)``; returns the weights in the order of that argument."""
-    lifter = _Lifter(mod, {})
-    function = mod["main"]
-    body = lifter.visit_expr(function.body)
-    weights = relax.Var("weights", relax.ObjectType())
-    fetched = [_fetch(var, weights, index) for index, var in enumerate(lifter.variables.values())]
-    blocks = [relax.BindingBlock(fetched), *body.blocks] if fetched else list(body.blocks)
-    lifted = relax.Function(
-        [*function.params, weights], relax.SeqExpr(blocks, body.body), function.ret_ty, function.is_pure, function.attrs
-    )
-    mod = mod.clone()
-    mod["main"] = lifted
-    return mod, [(var.name, array) for var, array in zip(lifter.variables.values(), lifter.arrays, strict=True)]
+    """``main(*inputs)`` becomes ``main(*inputs, weights)``; returns the weights in the order of that argument.
+
+    Branches that are functions of their own get the argument too, passed on by their callers.
+    """
+    lifter = _Lifter(mod)
+    for name in _callees_first(mod):
+        lifted = lifter.lift(mod[name])
+        if name == "main":
+            lifter.builder_.update_func(mod.get_global_var("main"), lifted)
+        else:
+            lifter.lifted[name] = lifter.builder_.add_func(lifted, f"{name}_lifted")
+    # The unlifted branches have no caller any more.
+    result = relax.transform.DeadCodeElimination()(lifter.builder_.get())
+    return result, [(f"w{number}", array) for number, array in enumerate(lifter.arrays)]
+
+
+def _callees_first(mod: tvm.IRModule) -> list[str]:
+    order: list[str] = []
+
+    def visit(name: str) -> None:
+        if name in order:
+            return
+        for callee in sorted(_called(mod[name]) & set(relax_functions(mod))):
+            visit(callee)
+        order.append(name)
+
+    visit("main")
+    return order
+
+
+def _called(function: relax.Function) -> set[str]:
+    return {var.name_hint for var in relax.analysis.all_global_vars(function)}
 
 
 def _fetch(var: relax.Var, weights: relax.Var, index: int) -> relax.VarBinding:

@@ -7,7 +7,6 @@ from tvm import relax
 
 from ..targets import Target
 from . import tir_pipeline
-from .outline_branches import outline_branches
 
 T = relax.transform
 
@@ -21,7 +20,6 @@ BUILD_CONFIG = {
 def build(mod: tvm.IRModule, target: Target) -> relax.VMExecutable:
     """Compile a scheduled module for one target. ``main(*inputs, weights)`` returns an array of outputs."""
     tvm_target = tvm.target.Target(target.tvm_json())
-    mod, _branches = outline_branches(mod)
     with tvm.transform.PassContext(opt_level=3, config=BUILD_CONFIG):
         return relax.build(mod, target=tvm_target, relax_pipeline=_lowering(), tir_pipeline=tir_pipeline.register())
 

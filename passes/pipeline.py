@@ -18,7 +18,9 @@ from .decompose_conv_transpose import decompose_conv_transpose
 from .fold_affine import fold_affine
 from .fold_constants import fold_constants
 from .legalize import legalize
+from .lift_conv1d import lift_conv1d
 from .name_dims import name_dims
+from .outline_branches import outline_branches
 from .relax_alignment import relax_alignment
 from .select_kernels import select_kernels
 from .to_dataflow import to_dataflow
@@ -61,10 +63,12 @@ _CLEAN = _tvm(T.CanonicalizeBindings(), T.DeadCodeElimination())
 _FUSE = _tvm(T.AnnotateTIROpPattern(), T.FuseOps(), T.FuseTIR(), T.DeadCodeElimination())
 
 PIPELINE: tuple[Step, ...] = (
+    Step("outline_branches", "O0", _counted(outline_branches)),
     Step("clean", "O1", _CLEAN),
     Step("fold_constants", "O1", _counted(fold_constants)),
     Step("eliminate_common_subexpressions", "O1", _tvm(T.EliminateCommonSubexpr(), T.CanonicalizeBindings())),
     Step("fold_affine", "O2", _counted(fold_affine)),
+    Step("lift_conv1d", "O2", _counted(lift_conv1d)),
     Step("decompose_conv_transpose", "O2", _counted(decompose_conv_transpose)),
     Step("drop_dead_code", "O1", _tvm(T.DeadCodeElimination())),
     Step("convert_layout", "O2", _counted(convert_layout)),

@@ -12,6 +12,7 @@ from tvm.relax.expr_functor import PyExprVisitor, visitor
 
 from ..schedules.template import Scheduled, schedule_function
 from ..targets import Target
+from .bindings import relax_functions
 from .constants import op_name
 
 
@@ -45,7 +46,8 @@ def schedule_functions(
 ) -> tuple[tvm.IRModule, list[KernelReport]]:
     """Returns the scheduled module and a report per function, in the module's order."""
     counter = _CallCounter()
-    counter.visit_expr(mod["main"])
+    for name in relax_functions(mod):
+        counter.visit_expr(mod[name])
     functions = [(gv, f) for gv, f in mod.functions.items() if isinstance(f, tirx.PrimFunc)]
     scheduled = mod.clone()
     reports = []

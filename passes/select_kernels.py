@@ -17,6 +17,7 @@ from tvm.sym import Analyzer
 
 from ..schedules import batch_matmul, conv2d, depthwise_conv2d, matmul
 from ..targets import Target
+from .bindings import relax_functions
 from .call_kernel import call_kernel
 from .constants import as_array, constant, dtype_of, op_name, shape_of
 
@@ -103,7 +104,8 @@ _SELECTORS: dict[str, Callable[[_Selector, relax.Call], relax.Expr | None]] = {
 def select_kernels(mod: tvm.IRModule, target: Target) -> tuple[tvm.IRModule, int]:
     """Returns the module and how many operators became kernels with a template."""
     selector = _Selector(mod, target)
-    function = selector.visit_expr(mod["main"])
+    functions = {name: selector.visit_expr(mod[name]) for name in relax_functions(mod)}
     mod = selector.builder_.get()
-    mod["main"] = function
+    for name, function in functions.items():
+        mod[name] = function
     return mod, selector.count

@@ -12,15 +12,16 @@ import tvm
 import tvm_ffi
 from tvm import relax
 
-from .bindings import bindings_of
+from .bindings import bindings_of, each_function
 
 Run = tuple[bool, list[relax.Binding]]
 """(free of control flow, the bindings)"""
 
 
-def to_dataflow(mod: tvm.IRModule) -> tuple[tvm.IRModule, int]:
+@each_function
+def to_dataflow(mod: tvm.IRModule, name: str) -> tuple[tvm.IRModule, int]:
     """Returns the module and the number of dataflow blocks."""
-    function = mod["main"]
+    function = mod[name]
     runs = _runs(function)
     inner: dict[relax.Var, relax.Var] = {}
     read = set(relax.analysis.free_vars(function.body.body))
@@ -31,7 +32,7 @@ def to_dataflow(mod: tvm.IRModule) -> tuple[tvm.IRModule, int]:
     blocks = [_block(straight, [_renamed(b, inner) for b in bindings]) for straight, bindings in runs]
     body = relax.SeqExpr(blocks, function.body.body)
     mod = mod.clone()
-    mod["main"] = relax.Function(function.params, body, function.ret_ty, function.is_pure, function.attrs)
+    mod[name] = relax.Function(function.params, body, function.ret_ty, function.is_pure, function.attrs)
     return mod, sum(straight for straight, _ in runs)
 
 
