@@ -75,8 +75,10 @@ def _in_terms_of(analyzer: Analyzer, expr: tirx.FloorDiv, names: list[tuple[Any,
         if isinstance(difference, tirx.IntImm):
             return var + difference
         tile = _tile(expr, dim)
-        if tile is not None and analyzer.can_prove_equal(expr, tirx.floordiv(dim - 1, tile)):
-            return tirx.floordiv(var + tile - 1, tile) - 1  # the form that covers the dim provably
+        for less in (0, 1) if tile is not None else ():
+            # Written as rounding up, the form in which tiles cover the dim provably.
+            if analyzer.can_prove_equal(expr, tirx.floordiv(dim + tile - 1, tile) - less):
+                return tirx.floordiv(var + tile - 1, tile) - less
     return expr
 
 
