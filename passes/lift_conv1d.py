@@ -1,7 +1,7 @@
 """1-D convolutions as 2-D ones of height 1, so that one layout and one template serve both.
 
-One forward sweep: a convolution's twin of rank 4 goes on through the elementwise operators behind it; going back to
-rank 3 is a view and costs nothing.
+2-D ones over a width of 1, as some exporters write them, are laid down: templates tile the width. One forward sweep: a
+convolution's twin goes on through the elementwise operators behind it; going back is a view and costs nothing.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from .layout_rules import ELEMENTWISE
 
 
 class _Lifted:
-    """``twins`` maps variables of shape [N, C, W] to theirs of shape [N, C, 1, W]."""
+    """``twins`` maps variables of shape [N, C, W] or [N, C, W, 1] to theirs of shape [N, C, 1, W]."""
 
     def __init__(self, mod: tvm.IRModule, name: str):
         self.build = BindingBuilder(mod, name)
         self.twins: dict[relax.Var, relax.Var] = {}
 
-    def get(self, expr: relax.Expr) -> relax.Expr:
-        """The operand with a height of 1; scalars and operands of lower rank broadcast as they are."""
+    def get(self, expr: relax.Expr, rank: int) -> relax.Expr:
+        """An operand beside tensors of ``rank`` with a height of 1; scalars broadcast as they are."""
         if isinstance(expr, relax.Var) and expr in self.twins:
             return self.twins[expr]
         dims = shape_of(expr)
         if dims is None or len(dims) < 2:
             return expr
-        lifted = [*dims[:-1], 1, dims[-1]]
+        lifted = [*dims[:-1], 1, dims[-1]] if rank == 3 else [*dims[:-2], 1, dims[-2]]
         array = as_array(expr)
         if array is not None:
             return constant(array.reshape(lifted))
@@ -43,45 +43,57 @@ class _Lifted:
 
 @each_function
 def lift_conv1d(mod: tvm.IRModule, name: str) -> tuple[tvm.IRModule, int]:
-    """Returns the module and how many 1-D convolutions were lifted."""
+    """Returns the module and how many convolutions were lifted."""
     lifted = _Lifted(mod, name)
     function = mod[name]
     count = 0
     for binding in bindings_of(function):
         value = binding.value
-        if op_name(value) == "relax.nn.conv1d" and _applies(value):
+        if _is_line(value):
             lifted.set(binding.var, _conv2d(lifted, value))
             count += 1
         elif op_name(value) in ELEMENTWISE and _follows(lifted, value):
-            tensors = [lifted.get(arg) for arg in value.args]
+            rank = len(shape_of(value) or ())
+            tensors = [lifted.get(arg, rank) for arg in value.args]
             lifted.set(binding.var, tvm.ir.Call(value.op, tensors, value.attrs, value.ty_args))
         else:
             lifted.build.keep(binding)
     return lifted.build.finish(function), count
 
 
-def _applies(call: relax.Call) -> bool:
-    attrs = call.attrs
-    return is_constant(call.args[1]) and (attrs.data_layout, attrs.kernel_layout) == ("NCW", "OIW") and shape_of(call) is not None
+def _is_line(call: relax.Expr) -> bool:
+    """Whether the value is a convolution along one axis, with constant weights and in ONNX's layout."""
+    if op_name(call) not in ("relax.nn.conv1d", "relax.nn.conv2d") or not is_constant(call.args[1]):
+        return False
+    attrs, dims = call.attrs, shape_of(call.args[0])
+    if dims is None or shape_of(call) is None:
+        return False
+    if op_name(call) == "relax.nn.conv1d":
+        return (attrs.data_layout, attrs.kernel_layout) == ("NCW", "OIW")
+    flat = dims[3] == 1 and shape_of(call.args[1])[3] == 1 and not int(attrs.padding[1]) and not int(attrs.padding[3])
+    return flat and dims[2] != 1 and (attrs.data_layout, attrs.kernel_layout) == ("NCHW", "OIHW")
 
 
 def _follows(lifted: _Lifted, call: relax.Call) -> bool:
-    if shape_of(call) is None or len(shape_of(call) or ()) != 3:
+    """Whether an operand has a twin, and every other one can have one."""
+    dims = shape_of(call)
+    if dims is None or not any(isinstance(arg, relax.Var) and arg in lifted.twins for arg in call.args):
         return False
-    return any(isinstance(arg, relax.Var) and arg in lifted.twins for arg in call.args) and all(
-        isinstance(arg.ty, relax.TensorType) for arg in call.args
-    )
+    shapes = [shape_of(arg) for arg in call.args if isinstance(arg.ty, relax.TensorType)]
+    if len(shapes) != len(call.args) or None in shapes:
+        return False
+    return len(dims) == 3 or (dims[-1] == 1 and all(not shape or len(shape) > 1 for shape in shapes))
 
 
 def _conv2d(lifted: _Lifted, call: relax.Call) -> relax.Expr:
     attrs: Any = call.attrs
-    weight = constant(as_array(call.args[1])[:, :, None, :])
-    left, right = (int(p) for p in attrs.padding)
+    weight = as_array(call.args[1])
+    before, after = int(attrs.padding[0]), int(attrs.padding[len(attrs.padding) // 2])
     return relax.op.nn.conv2d(
-        lifted.get(call.args[0]),
-        weight,
+        lifted.get(call.args[0], weight.ndim),
+        constant(weight.reshape(*weight.shape[:2], 1, weight.shape[2])),
         strides=(1, int(attrs.strides[0])),
-        padding=(0, left, 0, right),
+        padding=(0, before, 0, after),
         dilation=(1, int(attrs.dilation[0])),
         groups=int(attrs.groups),
         out_dtype=attrs.out_dtype,
