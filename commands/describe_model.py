@@ -14,10 +14,12 @@ def describe(path: Path) -> dict[str, Any]:
     """Interface, operators and unsupported nodes. Raises ModelError when the file can't be read."""
     check_compiler()
     from ..frontend.converter import find_unsupported
+    from ..frontend.external_data import DataFiles
     from ..frontend.normalize import normalize, resolve_inputs
     from ..frontend.reader import read_model
 
-    model, source = read_model(path)
+    with DataFiles(path) as files:
+        model, source = read_model(path, files)
     operators = collections.Counter(
         f"{node.domain}.{node.op_type}" if node.domain else node.op_type for node in model.graph.all_nodes()
     )

@@ -12,6 +12,8 @@ from tvm import relax, tirx
 from ..contract import Contract, Dim, DimRange, TensorSpec
 from ..errors import ModelError, UnsupportedOperators
 from .converter import GraphConverter, find_unsupported, symbolic_inputs
+from .external_data import DataFiles
+from .model_tensors import MAX_BYTES
 from .normalize import UserShapes, normalize, resolve_inputs
 from .reader import ModelSource, read_model
 from .values import as_int, tensor_dtype, tensor_shape
@@ -26,14 +28,21 @@ class ImportedModel:
     source: ModelSource
 
 
-def import_model(path: str | Path, shapes: UserShapes | None = None) -> ImportedModel:
+def import_model(path: str | Path, shapes: UserShapes | None = None, *, max_bytes: int = MAX_BYTES) -> ImportedModel:
     """Read, check, normalise and convert the ONNX file at ``path``.
 
-    ``shapes`` fixes, names or bounds dims of inputs. Raises ModelError (UnsupportedOperators, ConversionError) and
-    UsageError.
+    ``shapes`` fixes, names or bounds dims of inputs; ``max_bytes`` bounds what the model's tensors take. Raises
+    ModelError (UnsupportedOperators, ConversionError) and UsageError.
     """
     path = Path(path)
-    model, source = read_model(path)
+    with DataFiles(path) as files:
+        model, source = read_model(path, files, max_bytes)
+        imported = _import(path, model, source, shapes)
+        files.check_unchanged()
+    return imported
+
+
+def _import(path: Path, model: ir.Model, source: ModelSource, shapes: UserShapes | None) -> ImportedModel:
     imports = dict(model.graph.opset_imports or model.opset_imports)
     model = normalize(model, path)
     imports = {**imports, **model.opset_imports}

@@ -57,7 +57,7 @@ def _moved(index: Sequence[tirx.Var], axis: int, offset: PrimExpr) -> list[PrimE
 def split_18(ctx: Context, node: Node, inputs: Sequence[Value | None]) -> list[Value]:
     """Adds ``num_outputs``: equal parts, of which the last may be smaller."""
     if len(inputs) > 1 and inputs[1] is not None:
-        return split_13(ctx, node, inputs)
+        return _by_sizes(ctx, node, inputs)
     assert inputs[0] is not None
     size = _size(node, inputs[0])
     count = node.attr("num_outputs", node.output_count)
@@ -71,6 +71,10 @@ def split_18(ctx: Context, node: Node, inputs: Sequence[Value | None]) -> list[V
 
 @converter("Split", since=13)
 def split_13(ctx: Context, node: Node, inputs: Sequence[Value | None]) -> list[Value]:
+    return _by_sizes(ctx, node, inputs)
+
+
+def _by_sizes(ctx: Context, node: Node, inputs: Sequence[Value | None]) -> list[Value]:
     assert inputs[0] is not None
     given = inputs[1] if len(inputs) > 1 else None
     lengths = _equal_parts(ctx, node, inputs[0]) if given is None else ctx.ints(given, "the sizes of a split")

@@ -60,6 +60,8 @@ def _spread(ctx: Context, node: Node, sizes: Sequence[PrimExpr], kernel: Sequenc
         ctx.simplify((size - 1) * stride + more + (k - 1) * dilation + 1)
         for size, k, stride, dilation, more in zip(sizes, kernel, strides, dilations, extra, strict=True)
     ]
+    before: Sequence[PrimExpr]
+    after: Sequence[PrimExpr]
     wanted = node.attr("output_shape")
     if wanted is not None:
         wanted = wanted[-count:]  # some exporters give batch and channels too

@@ -38,8 +38,8 @@ def resize(ctx: Context, node: Node, inputs: Sequence[Value | None]) -> Value:
         wanted = ctx.ints(sizes, "the sizes of a resize")
         lengths, factors = _sizes(node, [dims[axis] for axis in axes], wanted)
     elif scales is not None and not _is_empty(scales):
-        factors = [float(scale) for scale in ctx.require_constant(scales, "the scales of a resize").reshape(-1)]
-        lengths = _scaled(ctx, [dims[axis] for axis in axes], factors)
+        given = [float(scale) for scale in ctx.require_constant(scales, "the scales of a resize").reshape(-1)]
+        lengths, factors = _scaled(ctx, [dims[axis] for axis in axes], given), list(given)
     else:
         raise ConversionError("neither scales nor sizes are given")
     stretches = _stretches(ctx, method, axes, factors, roi)
