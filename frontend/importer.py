@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,7 +69,7 @@ def _dtype(graph: ir.Graph, name: str, path: Path) -> str:
 def _build(
     model: ir.Model, imports: dict[str, int], inputs: tuple[TensorSpec, ...], ranges: dict[str, DimRange]
 ) -> tuple[tvm.IRModule, tuple[TensorSpec, ...]]:
-    dims = {name: tirx.Var(_identifier(name), "int64") for name in ranges}
+    dims = {name: tirx.Var(identifier, "int64") for name, identifier in _identifiers(ranges).items()}
     names = {var: name for name, var in dims.items()}
     parameters = symbolic_inputs([(spec.name, spec.dtype, spec.shape) for spec in inputs], dims)
     builder = relax.BlockBuilder()
@@ -81,7 +83,7 @@ def _build(
         outputs = [converter.context.tensor(value) for value in results]
         builder.emit_func_output(builder.emit(relax.Tuple(outputs)))
     module = builder.finalize()
-    module["main"] = _with_bounds(module["main"], ranges).with_attr("num_input", len(parameters))
+    module["main"] = _with_bounds(module["main"], dims, ranges).with_attr("num_input", len(parameters))
     specs = tuple(
         TensorSpec(value.name or "", tensor_dtype(out), _display(tensor_shape(out), names))
         for value, out in zip(model.graph.outputs, outputs, strict=True)
@@ -89,15 +91,22 @@ def _build(
     return module, specs
 
 
-def _with_bounds(function: relax.Function, ranges: dict[str, DimRange]) -> relax.Function:
+def _with_bounds(function: relax.Function, dims: dict[str, tirx.Var], ranges: dict[str, DimRange]) -> relax.Function:
     """Ranges go along as TVM's attributes: memory is planned for the upper bound."""
-    upper = {_identifier(name): bounds.maximum for name, bounds in ranges.items() if bounds.maximum is not None}
+    upper = {dims[name].name: bounds.maximum for name, bounds in ranges.items() if bounds.maximum is not None}
     return function.with_attr("tir_var_upper_bound", upper) if upper else function
 
 
-def _identifier(name: str) -> str:
-    cleaned = "".join(c if c.isalnum() else "_" for c in name)
-    return cleaned if cleaned and not cleaned[0].isdigit() else f"d_{cleaned}"
+def _identifiers(names: Iterable[str]) -> dict[str, str]:
+    """A name of its own for each dim that TVM can print and parse; bounds are attached to these names."""
+    made: dict[str, str] = {}
+    for name in names:
+        cleaned = "".join(c if c.isalnum() and c.isascii() else "_" for c in name)
+        cleaned = cleaned if cleaned and not cleaned[0].isdigit() else f"d_{cleaned}"
+        while cleaned in made.values():
+            cleaned += "_"
+        made[name] = cleaned
+    return made
 
 
 def _display(shape: tuple, names: dict[tirx.Var, str]) -> tuple[Dim, ...]:
@@ -105,14 +114,12 @@ def _display(shape: tuple, names: dict[tirx.Var, str]) -> tuple[Dim, ...]:
     for dim in shape:
         known = as_int(dim)
         named = next((name for var, name in names.items() if known is None and dim.same_as(var)), None)
-        shown.append(known if known is not None else named or _plain(dim))
+        shown.append(known if known is not None else named or _plain(dim, names))
     return tuple(shown)
 
 
-def _plain(dim: tirx.PrimExpr) -> str:
-    """An expression over dims as text, without TVM's dtype wrappers."""
-    import re
-
-    return re.sub(r"T\.int64\((-?\d+)\)", r"\1", str(dim)).replace("T.", "")
-
-
+def _plain(dim: tirx.PrimExpr, names: dict[tirx.Var, str]) -> str:
+    """An expression over the contract's dims as text, without TVM's dtype wrappers."""
+    text = re.sub(r"T\.int64\((-?\d+)\)", r"\1", str(dim)).replace("T.", "")
+    contract = {var.name: name for var, name in names.items()}
+    return re.sub(r"[A-Za-z_]\w*", lambda word: contract.get(word.group(), word.group()), text)
