@@ -19,6 +19,7 @@ from onnx.reference import ReferenceEvaluator
 from tvm import relax
 
 from onnxkiln.frontend import import_model
+from onnxkiln.passes.outline_branches import outline_branches
 
 Array = np.ndarray
 
@@ -108,7 +109,8 @@ class Compiled:
             path = Path(folder) / "model.onnx"
             onnx.save(model, path)
             self.imported = import_model(path, shapes)
-        executable = tvm.compile(self.imported.module, target="llvm")
+        module, _ = outline_branches(self.imported.module)
+        executable = tvm.compile(module, target="llvm")
         self._vm = relax.VirtualMachine(executable, tvm.cpu())
 
     def __call__(self, feeds: Mapping[str, Array]) -> list[Array]:
