@@ -73,6 +73,9 @@ def resolve_reshape(
         dims[hole] = int(numerator) // int(rest)
         return dims
     dims[hole] = ctx.simplify(tirx.floordiv(numerator, rest))
+    if as_int(rest) is None and not ctx.equal(dims[hole] * rest, numerator):
+        # Where a division is left its divisor may be 0 when the model runs, and that would end the process.
+        dims[hole] = ctx.simplify(tirx.floordiv(numerator, tirx.max(rest, _prim(1))))
     ctx.check(tirx.EQ(_prim(dims[hole] * rest), _prim(numerator)))
     return dims
 
