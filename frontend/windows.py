@@ -70,17 +70,26 @@ def ceildiv_size(size: PrimExpr, by: int) -> PrimExpr:
     return floordiv(size + (by - 1), by)
 
 
-def output_sizes(ctx: Context, window: Window, sizes: Sequence[PrimExpr], ceil: bool = False) -> list[PrimExpr]:
-    """How many windows fit along each axis. Refuses, now or at run time, inputs smaller than a window."""
+def output_sizes(
+    ctx: Context, window: Window, sizes: Sequence[PrimExpr], ceil: bool = False, cut: bool = False
+) -> list[PrimExpr]:
+    """How many windows fit along each axis. Refuses, now or at run time, inputs smaller than a window.
+
+    With ``cut``, an input that is too small by less than a stride still has one window, cut off at the input's end:
+    so ONNX Runtime's pools do it, whose division rounds towards zero.
+    """
     axes = zip(sizes, window.extents, window.strides, window.before, window.after, strict=True)
-    return [_output_size(ctx, *axis, ceil=ceil) for axis in axes]
+    return [_output_size(ctx, *axis, ceil=ceil, cut=cut) for axis in axes]
 
 
 def _output_size(
-    ctx: Context, size: PrimExpr, extent: int, stride: int, before: PrimExpr, after: PrimExpr, ceil: bool
+    ctx: Context, size: PrimExpr, extent: int, stride: int, before: PrimExpr, after: PrimExpr, ceil: bool, cut: bool
 ) -> PrimExpr:
     room = ctx.simplify(size + before + after - extent)
-    count = ctx.simplify((ceildiv(room, stride) if ceil else floordiv(room, stride)) + 1)
+    fitting = ceildiv(room, stride) if ceil else floordiv(room, stride)
+    if cut and not ceil and not (known(before, after) and int(before) + int(after) + 1 >= extent):
+        fitting = select(room < 0, ceildiv(room, stride), fitting)
+    count = ctx.simplify(fitting + 1)
     if ceil:
         # A window that would start in the padding after the input is left out.
         starts_outside = (count - 1) * stride >= size + before

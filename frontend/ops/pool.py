@@ -147,7 +147,7 @@ def _setup(ctx: Context, node: Node, data: Value) -> tuple[relax.Expr, Window, l
         raise ConversionError(f"pools over 1, 2 or 3 axes are taken, found {count}")
     kernel = attribute(node, "kernel_shape", count, 1)
     window = window_of(ctx, node, dims[2:], kernel)
-    sizes = output_sizes(ctx, window, dims[2:], ceil=bool(node.attr("ceil_mode", 0)))
+    sizes = output_sizes(ctx, window, dims[2:], ceil=bool(node.attr("ceil_mode", 0)), cut=True)
     return ctx.tensor(data), window, [*dims[:2], *sizes]
 
 

@@ -74,6 +74,14 @@ def test_average_pool(dims):
 
 
 @pytest.mark.parametrize("dims", ["fixed", "open"])
+@pytest.mark.parametrize("op_type", ["AveragePool", "MaxPool"])
+def test_an_input_too_small_by_less_than_a_stride_has_one_window(op_type, dims):
+    windows = [{"kernel_shape": [3, 2], "strides": [3, 2]}, {"kernel_shape": [3, 3], "strides": [3, 3]}]
+    small = [X[:, :, :3, :1], X[:, :, :1, :4], X[:, :, :1, :1], X[:, :, :2, :2]]
+    check_cases([by_runtime(case(op_type, x, dims=dims, **window)) for window in windows for x in small])
+
+
+@pytest.mark.parametrize("dims", ["fixed", "open"])
 def test_lp_and_global_pools(dims):
     cases = [by_runtime(case("LpPool", X, p=p, dims=dims, **WINDOWS[i])) for p, i in [(1, 0), (2, 1), (3, 4), (2, 8)]]
     for op, x in itertools.product(["GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"], [X, LINE, VOLUME, X[:0]]):
