@@ -62,14 +62,20 @@ def _refuse_unbuilt(**options: Any) -> None:
 
 
 def _compile_for(
-    imported: ImportedModel, targets: list[Target], level: str, dump: Path | None, include_runtime: bool, report: Progress
+    imported: ImportedModel,
+    targets: list[Target],
+    level: str,
+    dump: Path | None,
+    include_runtime: bool,
+    report: Progress,
 ) -> ExportRequest:
     report("optimize", 0, 1)
     pipeline = Pipeline(level, dump)
     module = pipeline.optimize(imported.module, targets[0])
     module, weights = lift_weights(module)
     report("optimize", 1, 1)
-    libraries, kernels = [], []
+    libraries: list[tuple[Target, Any]] = []
+    kernels: list[KernelReport] = []
     for target in targets:
         scheduled, kernels = schedule_functions(module, target, lambda done, total: report("schedule", done, total))
         scheduled = pipeline.finish(scheduled, target)

@@ -66,7 +66,7 @@ def each_function(
         return mod, total
 
     run.__annotations__ = {"mod": tvm.IRModule, "return": tuple[tvm.IRModule, int]}
-    del run.__wrapped__  # type: ignore[attr-defined]
+    del run.__wrapped__
     return run
 
 

@@ -18,7 +18,9 @@ from .constants import shape_of
 from .name_dims import name_dims_of
 
 
-def call_kernel(builder: relax.BlockBuilder, function: Callable[..., Any], args: tuple[Any, ...], pattern: int) -> relax.Call:
+def call_kernel(
+    builder: relax.BlockBuilder, function: Callable[..., Any], args: tuple[Any, ...], pattern: int
+) -> relax.Call:
     """``call_tir`` of ``function(*args)``; ``pattern`` is TVM's ``OpPatternKind`` for fusion."""
     names: list[tuple[Any, tirx.Var]] = []
     stand_ins = [_stand_in(arg, names) for arg in args]

@@ -18,6 +18,13 @@ def as_array(expr: Any) -> np.ndarray | None:
     return expr.value.numpy() if is_constant(expr) else None
 
 
+def array_of(expr: relax.Expr) -> np.ndarray:
+    """The array of an expression that is a constant."""
+    array = as_array(expr)
+    assert array is not None
+    return array
+
+
 def constant(array: np.ndarray) -> relax.Expr:
     return relax.const(np.ascontiguousarray(array) if array.ndim else array, array.dtype.name)
 
@@ -38,6 +45,13 @@ def shape_of(expr: relax.Expr) -> list[Any] | None:
     for dim in ty.shape.values:
         known = as_int(dim)
         dims.append(dim if known is None else known)
+    return dims
+
+
+def dims_of(expr: relax.Expr) -> list[Any]:
+    """Dims of a tensor expression whose shape is known."""
+    dims = shape_of(expr)
+    assert dims is not None
     return dims
 
 

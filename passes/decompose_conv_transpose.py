@@ -14,7 +14,7 @@ import tvm
 from tvm import relax, te
 
 from .bindings import BindingBuilder, bindings_of, each_function
-from .constants import as_array, constant, op_name, shape_of
+from .constants import array_of, as_array, constant, dims_of, op_name, shape_of
 
 
 @each_function
@@ -25,7 +25,7 @@ def decompose_conv_transpose(mod: tvm.IRModule, name: str) -> tuple[tvm.IRModule
     for binding in bindings_of(mod[name]):
         value = binding.value
         if op_name(value) == "relax.nn.conv2d_transpose" and _applies(value):
-            build.bind(binding.var, _decomposed(build, value, shape_of(binding.var)))
+            build.bind(binding.var, _decomposed(build, value, dims_of(binding.var)))
             count += 1
         else:
             build.keep(binding)
@@ -41,7 +41,7 @@ def _applies(call: relax.Call) -> bool:
 
 
 def _decomposed(build: BindingBuilder, call: relax.Call, shape: list[Any]) -> relax.Expr:
-    data, weight = call.args[0], as_array(call.args[1])
+    data, weight = call.args[0], array_of(call.args[1])
     attrs = call.attrs
     stride, kernel = [int(s) for s in attrs.strides], list(weight.shape[2:])
     top, left, bottom, right = (int(p) for p in attrs.padding)
@@ -49,7 +49,8 @@ def _decomposed(build: BindingBuilder, call: relax.Call, shape: list[Any]) -> re
     taps = [-(-k // s) for k, s in zip(kernel, stride, strict=True)]
     after = [max(0, (k - p + e - 1) // s) for k, p, e, s in zip(kernel, (bottom, right), extra, stride, strict=True)]
     padding = (taps[0] - 1, taps[1] - 1, *after)
-    phases = build.emit(relax.op.nn.conv2d(data, constant(_phase_weights(weight, stride, taps)), padding=padding), "phases")
+    weights = constant(_phase_weights(weight, stride, taps))
+    phases = build.emit(relax.op.nn.conv2d(data, weights, padding=padding), "phases")
 
     def interleave(source: te.Tensor) -> te.Tensor:
         channels = weight.shape[1]

@@ -8,13 +8,14 @@ weights' output channels, ``t`` stays as one add, which the kernel's epilogue ab
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import tvm
 from tvm import relax
 
 from .bindings import BindingBuilder, bindings_of, count_uses, each_function
-from .constants import as_array, constant, op_name, shape_of
+from .constants import array_of, as_array, constant, op_name, shape_of
 
 _CONVOLUTIONS = {"relax.nn.conv1d", "relax.nn.conv2d", "relax.nn.conv3d"}
 _AFFINE = {"relax.add", "relax.subtract", "relax.multiply", "relax.divide"}
@@ -53,7 +54,7 @@ def _find(function: relax.Function) -> tuple[dict[relax.Var, _Scaled], set[relax
     known: dict[relax.Var, _Scaled] = {}
     absorbed: set[relax.Var] = set()
     for binding in bindings_of(function):
-        value = binding.value if isinstance(binding, relax.VarBinding) else None
+        value: Any = binding.value if isinstance(binding, relax.VarBinding) else None
         scaled = _start(value)
         if scaled is None and op_name(value) in _AFFINE:
             base = next((arg for arg in value.args if isinstance(arg, relax.Var) and arg in known), None)
@@ -67,15 +68,15 @@ def _find(function: relax.Function) -> tuple[dict[relax.Var, _Scaled], set[relax
 
 def _rebuild(build: BindingBuilder, var: relax.Var, scaled: _Scaled) -> None:
     data, weight = scaled.conv.args
-    array = as_array(weight)
+    array = array_of(weight)
     trailing = (1,) * (array.ndim - 1)
     scaled_weight = constant((array * scaled.scale.reshape(-1, *trailing)).astype(array.dtype))
-    conv = build.emit(tvm.ir.Call(scaled.conv.op, [data, scaled_weight], scaled.conv.attrs, scaled.conv.ty_args), "conv")
+    conv = tvm.ir.Call(scaled.conv.op, [data, scaled_weight], scaled.conv.attrs, scaled.conv.ty_args)
     bias = constant(scaled.shift.reshape(1, -1, *trailing[1:]))
-    build.bind(var, relax.op.add(conv, bias))
+    build.bind(var, relax.op.add(build.emit(conv, "conv"), bias))
 
 
-def _start(value: relax.Expr | None) -> _Scaled | None:
+def _start(value: Any) -> _Scaled | None:
     if op_name(value) not in _CONVOLUTIONS:
         return None
     weight = as_array(value.args[1])

@@ -76,7 +76,7 @@ _FOLDERS: dict[str, Callable[..., np.ndarray | None]] = {
     "relax.reshape": _reshape,
     "relax.broadcast_to": _broadcast_to,
     "relax.astype": _astype,
-    "relax.expand_dims": lambda call, x: np.expand_dims(x, _axes(call.attrs.axis)),
+    "relax.expand_dims": lambda call, x: np.expand_dims(x, _axes(call.attrs.axis) or ()),
     "relax.add": _binary(np.add),
     "relax.subtract": _binary(np.subtract),
     "relax.multiply": _binary(np.multiply),
@@ -104,8 +104,9 @@ class _Folder(PyExprMutator):
         folder = _FOLDERS.get(name)
         if folder is None:
             return call
-        known = [self._known(arg) for arg in call.args if not isinstance(arg, relax.ShapeExpr)]
-        if any(array is None for array in known):
+        operands = [arg for arg in call.args if not isinstance(arg, relax.ShapeExpr)]
+        known = [array for arg in operands if (array := self._known(arg)) is not None]
+        if len(known) < len(operands):
             return call
         if name in _FLOAT_ONLY and known[0].dtype.kind not in "fV":
             return call

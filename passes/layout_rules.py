@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import tvm
 from tvm import relax
 
-from .constants import as_int, is_constant, op_name, shape_of
+from .constants import as_int, dims_of, is_constant, op_name, shape_of
 from .permute_primfunc import permute_primfunc
 
 if TYPE_CHECKING:
@@ -75,8 +75,8 @@ def _conv2d(layouts: Layouts, call: relax.Call) -> Result | None:
     if moved is None:
         return None
     a = call.attrs
-    conv = relax.op.nn.conv2d(moved, weight, a.strides, a.padding, a.dilation, a.groups, "NHWC", "OIHW", "NHWC", a.out_dtype)
-    return Result(conv)
+    window = (a.strides, a.padding, a.dilation, a.groups)
+    return Result(relax.op.nn.conv2d(moved, weight, *window, "NHWC", "OIHW", "NHWC", a.out_dtype))
 
 
 def _conv2d_transpose(layouts: Layouts, call: relax.Call) -> Result | None:
@@ -159,7 +159,7 @@ def _reshape(layouts: Layouts, call: relax.Call) -> Result | None:
     rank = rank_of(data)
     if rank not in LAYOUTS or not layouts.is_last(data):
         return None
-    if any(as_int(dim) != 1 for dim in shape_of(data)[2:]):
+    if any(as_int(dim) != 1 for dim in dims_of(data)[2:]):
         return None
     return Result(relax.op.reshape(layouts.last[data], call.args[1]), channels_last=False)
 
@@ -208,7 +208,7 @@ RULES: dict[str, Rule] = {
     "relax.nn.log_softmax": _softmax,
     "relax.image.resize2d": _resize,
     "relax.call_tir": _call_tir,
-    **{name: _elementwise for name in ELEMENTWISE},
+    **dict.fromkeys(ELEMENTWISE, _elementwise),
     **{f"relax.nn.{kind}_pool{n}d": _pool for kind in ("max", "avg", "adaptive_avg") for n in (2, 3)},
     **{f"relax.{name}": _reduction for name in ("mean", "sum", "max", "min", "prod")},
 }

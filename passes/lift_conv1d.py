@@ -12,7 +12,7 @@ import tvm
 from tvm import relax
 
 from .bindings import BindingBuilder, bindings_of, each_function
-from .constants import as_array, constant, is_constant, op_name, shape_of
+from .constants import array_of, as_array, constant, dims_of, is_constant, op_name, shape_of
 from .layout_rules import ELEMENTWISE
 
 
@@ -70,7 +70,7 @@ def _is_line(call: relax.Expr) -> bool:
         return False
     if op_name(call) == "relax.nn.conv1d":
         return (attrs.data_layout, attrs.kernel_layout) == ("NCW", "OIW")
-    flat = dims[3] == 1 and shape_of(call.args[1])[3] == 1 and not int(attrs.padding[1]) and not int(attrs.padding[3])
+    flat = dims[3] == 1 and dims_of(call.args[1])[3] == 1 and not int(attrs.padding[1]) and not int(attrs.padding[3])
     return flat and dims[2] != 1 and (attrs.data_layout, attrs.kernel_layout) == ("NCHW", "OIHW")
 
 
@@ -87,7 +87,7 @@ def _follows(lifted: _Lifted, call: relax.Call) -> bool:
 
 def _conv2d(lifted: _Lifted, call: relax.Call) -> relax.Expr:
     attrs: Any = call.attrs
-    weight = as_array(call.args[1])
+    weight = array_of(call.args[1])
     before, after = int(attrs.padding[0]), int(attrs.padding[len(attrs.padding) // 2])
     return relax.op.nn.conv2d(
         lifted.get(call.args[0], weight.ndim),

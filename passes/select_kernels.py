@@ -19,7 +19,7 @@ from ..schedules import batch_matmul, conv2d, depthwise_conv2d, matmul
 from ..targets import Target
 from .bindings import relax_functions
 from .call_kernel import call_kernel
-from .constants import as_array, constant, dtype_of, op_name, shape_of
+from .constants import as_array, constant, dims_of, dtype_of, op_name, shape_of
 
 OUT_ELEMENTWISE_FUSABLE = 4
 """TVM's ``OpPatternKind``: elementwise consumers may be fused behind the kernel."""
@@ -58,8 +58,8 @@ def _conv2d(selector: _Selector, call: relax.Call) -> relax.Expr | None:
     attrs = call.attrs
     if weight is None or dtype_of(data) != "float32" or (attrs.data_layout, attrs.kernel_layout) != ("NHWC", "OIHW"):
         return None
-    strides, padding, dilation, groups = _ints(attrs.strides), _ints(attrs.padding), _ints(attrs.dilation), int(attrs.groups)
-    shape = shape_of(data)
+    strides, padding, dilation = _ints(attrs.strides), _ints(attrs.padding), _ints(attrs.dilation)
+    groups, shape = int(attrs.groups), dims_of(data)
     out, per_group, _, kernel = weight.shape
     width = conv2d.output_size(shape[2], kernel, strides[1], dilation[1], padding[1], padding[3])
     if groups == 1:
@@ -76,7 +76,7 @@ def _conv2d(selector: _Selector, call: relax.Call) -> relax.Expr | None:
 def _matmul(selector: _Selector, call: relax.Call) -> relax.Expr | None:
     left, right = call.args
     a, b = shape_of(left), shape_of(right)
-    if a is None or b is None or len(a) < 2 or len(b) < 2 or dtype_of(left) != "float32" or dtype_of(right) != "float32":
+    if a is None or b is None or len(a) < 2 or len(b) < 2 or {dtype_of(left), dtype_of(right)} != {"float32"}:
         return None
     weight = selector.known(right)
     if weight is not None and weight.ndim == 2:

@@ -57,4 +57,6 @@ def _renamed(binding: relax.Binding, inner: dict[relax.Var, relax.Var]) -> relax
 
     value = tvm_ffi.structural_map(binding.value, (tvm.ir.Var, rename), order="pre")
     var = inner.get(binding.var, binding.var)
-    return relax.MatchCast(var, value, binding.ty) if isinstance(binding, relax.MatchCast) else relax.VarBinding(var, value)
+    if isinstance(binding, relax.MatchCast):
+        return relax.MatchCast(var, value, binding.ty)
+    return relax.VarBinding(var, value)

@@ -33,7 +33,8 @@ def is_spatial(schedule: Schedule, block: SBlockRV) -> bool:
 
 def split_loops(schedule: Schedule, block: SBlockRV) -> tuple[list[Any], list[Any]]:
     """(spatial loops, reduction loops) of a block whose loops map one to one to its iteration variables."""
-    spatial, reduction = [], []
+    spatial: list[Any] = []
+    reduction: list[Any] = []
     for loop, var in zip(schedule.get_loops(block), schedule.get(block).iter_vars, strict=True):
         (spatial if var.iter_type == tirx.IterVar.DataPar else reduction).append(loop)
     return spatial, reduction
@@ -45,8 +46,7 @@ def extent(schedule: Schedule, loop: Any) -> int | None:
 
 
 def annotation(schedule: Schedule, block: SBlockRV, key: str) -> Any:
-    annotations = schedule.get(block).annotations
-    return annotations[key] if key in annotations else None
+    return schedule.get(block).annotations.get(key, None)
 
 
 def anchor_of(schedule: Schedule) -> tuple[SBlockRV, str] | None:
@@ -74,8 +74,10 @@ def uses_expensive_maths(schedule: Schedule, block: SBlockRV) -> bool:
     return found
 
 
-_EXPENSIVE = {"exp", "exp2", "exp10", "log", "log2", "log10", "log1p", "tanh", "erf", "sigmoid", "pow", "sin", "cos", "tan", "sqrt",
-              "rsqrt", "sinh", "cosh", "asin", "acos", "atan", "asinh", "acosh", "atanh", "atan2"}  # fmt: skip
+_EXPENSIVE = {
+    "exp", "exp2", "exp10", "log", "log2", "log10", "log1p", "tanh", "erf", "sigmoid", "pow", "sqrt", "rsqrt",
+    "sin", "cos", "tan", "sinh", "cosh", "asin", "acos", "atan", "asinh", "acosh", "atanh", "atan2",
+}  # fmt: skip
 
 
 def depends_on(expr: Any, variables: list[Any]) -> bool:

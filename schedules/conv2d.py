@@ -41,13 +41,15 @@ def pixel_tile(width: Any, out_channels: int, target: Target) -> int:
     return best_tile(as_int(width), -(-out_channels // BLOCK), target)[0]
 
 
-def pad_spatial(data: te.Tensor, padding: Sequence[int], needed: Sequence[Any]) -> te.Tensor:
-    """Zeros around height and width; ``padding`` is (top, left, bottom, right).
+def pad_spatial(
+    data: te.Tensor, padding: Sequence[int], needed: Sequence[Any], always: bool = False
+) -> te.Tensor:
+    """Zeros around height and width; ``padding`` is (top, left, bottom, right), nothing done for zeros unless ``always``.
 
     The result has the ``needed`` rows and columns, expressed in the output's: that every pixel read is there can then
     be seen without knowing how input and output sizes relate.
     """
-    if not any(padding):
+    if not any(padding) and not always:
         return data
     top, left, _, _ = padding
     n, h, w, c = data.shape
@@ -77,7 +79,7 @@ def conv2d(
 
     Whole tiles are computed: pixels past the row's last repeat it, so no load leaves the buffer.
     """
-    _, kh, kw, channels, _ = (as_int(dim) for dim in weight.shape)
+    _, kh, kw, channels, _ = (int(dim) for dim in weight.shape)
     n, h, w, _ = data.shape
     top, left, bottom, right = padding
     rows = output_size(h, kh, strides[0], dilation[0], top, bottom)

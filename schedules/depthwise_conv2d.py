@@ -43,7 +43,7 @@ def depthwise_conv2d(
     tile: int,
 ) -> te.Tensor:
     """[N, H, W, C] x [kh, kw, C] → [N, H', W', C]. Whole tiles are computed: pixels past the row's last repeat it."""
-    kh, kw, _ = (as_int(dim) for dim in weight.shape)
+    kh, kw, _ = (int(dim) for dim in weight.shape)
     n, h, w, channels = data.shape
     top, left, bottom, right = padding
     rows = output_size(h, kh, strides[0], dilation[0], top, bottom)

@@ -121,7 +121,8 @@ def parallelize(schedule: Schedule, loops: list[Any], work: int | None) -> None:
 
     More fused loops would mean a division for each iteration to find the indices again.
     """
-    loops = [loop for loop in loops if _PARTITION not in schedule.get(loop).annotations] or loops  # these can't be fused
+    # Loops with a tail to peel can't be fused.
+    loops = [loop for loop in loops if _PARTITION not in schedule.get(loop).annotations] or loops
     if not loops or (work is not None and work < PARALLEL_MIN_WORK):
         return
     count, known = 0, 1

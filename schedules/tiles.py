@@ -1,4 +1,4 @@
-"""Register tiles: how many rows (or pixels) by how many 16-lane blocks of output channels a kernel keeps in registers."""
+"""Register tiles: how many rows (or pixels) by 16-lane blocks of output channels a kernel keeps in registers."""
 
 from __future__ import annotations
 
