@@ -12,7 +12,7 @@ from typing import Any
 from tvm import te, tirx
 
 from .blocks import as_int
-from .row_reduce import MAX, MAX_OF_NUMBERS, MIN, PRODUCT, SUM, Reducer, reduce_rows, stage, whole_vectors
+from .row_reduce import MAX, MIN, PRODUCT, SUM, Reducer, is_float, reduce_rows, stage, whole_vectors
 
 Expr = Any
 
@@ -67,7 +67,7 @@ class _Row:
 
     def peak(self) -> te.Tensor:
         """The largest element; should it lose a NaN, the sum of exponentials is NaN all the same."""
-        return self._reduce(self.value, self.tail, MAX_OF_NUMBERS, "softmax_max")
+        return self._reduce(self.value, self.tail, MAX, "softmax_max")
 
     def exponentials(self, peak: te.Tensor) -> tuple[te.Tensor, te.Tensor | None, te.Tensor]:
         """``exp(x - peak)`` in whole vectors, of the last vector, and their sum."""
@@ -118,9 +118,29 @@ def reduction(data: te.Tensor, kind: str, kept: int, lanes: int) -> te.Tensor:
         total = _variance(data, _mean(data, lanes, "mean"), lanes)
     else:
         total = reduce_rows(_element(data), rows, length, dtype, REDUCERS[kind], _width(dtype, lanes), f"row_{kind}")
+        if kind in ("max", "min") and is_float(dtype):
+            total = _or_nan(data, total, lanes)
     finish = tirx.sqrt if kind == "std" else lambda value: value
     shape = [*rows, *[1] * kept]
     return stage(shape, lambda *i: finish(total(*i[: len(rows)])).astype(data.dtype), kind, len(rows), last=True)
+
+
+def _or_nan(data: te.Tensor, best: te.Tensor, lanes: int) -> te.Tensor:
+    """``best``, but NaN for rows that hold one: the only floats above infinity when bits without sign are compared."""
+    *rows, length = data.shape
+    dtype, value = _working(data), _element(data)
+    bits = dtype.replace("float", "int")
+    infinity = {"int32": 0x7F800000, "int64": 0x7FF0000000000000}[bits]
+
+    def magnitude(*i: tirx.Var) -> Expr:
+        return tirx.reinterpret(bits, value(*i)) & tirx.max_value(bits)
+
+    top = reduce_rows(magnitude, rows, length, bits, MAX, _width(dtype, lanes), "row_top")
+
+    def checked(*row: tirx.Var) -> Expr:
+        return tirx.Select(top(*row) > tirx.const(infinity, bits), tirx.const(float("nan"), dtype), best(*row))
+
+    return stage(rows, checked, "row_checked", len(rows))
 
 
 def _mean(data: te.Tensor, lanes: int, name: str) -> te.Tensor:

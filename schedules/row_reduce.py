@@ -28,15 +28,10 @@ NAME = "row_reduce"
 ROWS_KEY = "rows"
 """Annotation of every stage: how many leading axes are rows, which one loop nest goes through for all stages."""
 
-GUARDED_KEY = "guarded"
-"""Annotation of a stage whose last vector is guarded, to be peeled off."""
 
-
-def stage(
-    shape: list[Expr], compute: Callable[..., Expr], name: str, rows: int, last: bool = False, guarded: bool = False
-) -> te.Tensor:
+def stage(shape: list[Expr], compute: Callable[..., Expr], name: str, rows: int, last: bool = False) -> te.Tensor:
     """One stage of a row-wise function; ``last`` marks the one that the schedule template is found by."""
-    attrs: dict[str, Any] = {ROWS_KEY: rows, GUARDED_KEY: int(guarded)}
+    attrs: dict[str, Any] = {ROWS_KEY: rows}
     if last:
         attrs[TEMPLATE_KEY] = NAME
     return te.compute([_int64(dim) for dim in shape], compute, name=name, attrs=attrs)
@@ -49,59 +44,33 @@ def _int64(value: Expr) -> Expr:
 
 @dataclass(frozen=True)
 class Reducer:
-    """``combine`` must be associative and commutative up to rounding, with ``identity`` its neutral element.
-
-    ``compares``: with floats, ``combine`` mentions each operand several times.
-    """
+    """``combine`` must be associative and commutative up to rounding, with ``identity`` its neutral element."""
 
     name: str
     combine: Callable[[Expr, Expr], Expr]
     identity: Callable[[str], Expr]
-    compares: bool = False
 
     def over(self, value: Expr, axis: Any) -> Expr:
         return te.comm_reducer(self.combine, self.identity, self.name)(value, axis)
 
 
-def _is_float(dtype: str) -> bool:
+def is_float(dtype: str) -> bool:
     return dtype.startswith(("float", "bfloat"))
 
 
 def _lowest(dtype: str) -> Expr:
-    return tirx.const(-math.inf, dtype) if _is_float(dtype) else tirx.min_value(dtype)
+    return tirx.const(-math.inf, dtype) if is_float(dtype) else tirx.min_value(dtype)
 
 
 def _highest(dtype: str) -> Expr:
-    return tirx.const(math.inf, dtype) if _is_float(dtype) else tirx.max_value(dtype)
-
-
-def _keeps_nan(
-    plain: Callable[[Expr, Expr], Expr], better: Callable[[Expr, Expr], Expr]
-) -> Callable[[Expr, Expr], Expr]:
-    """A comparison is false with a NaN: as the second operand it comes through, as the first it is asked for."""
-
-    def combine(a: Expr, b: Expr) -> Expr:
-        if not _is_float(str(a.ty.dtype)):
-            return plain(a, b)
-        return tirx.Select(tirx.Or(tirx.isnan(a), better(a, b)), a, b)
-
-    return combine
-
-
-def _larger(a: Expr, b: Expr) -> Expr:
-    return tirx.max(a, b)
-
-
-def _smaller(a: Expr, b: Expr) -> Expr:
-    return tirx.min(a, b)
+    return tirx.const(math.inf, dtype) if is_float(dtype) else tirx.max_value(dtype)
 
 
 SUM = Reducer("sum", lambda a, b: a + b, lambda dtype: tirx.const(0, dtype))
 PRODUCT = Reducer("prod", lambda a, b: a * b, lambda dtype: tirx.const(1, dtype))
-MAX = Reducer("max", _keeps_nan(_larger, lambda a, b: a > b), _lowest, compares=True)
-MIN = Reducer("min", _keeps_nan(_smaller, lambda a, b: a < b), _highest, compares=True)
-MAX_OF_NUMBERS = Reducer("max", _larger, _lowest)
-"""One instruction a vector; a NaN may be lost, for callers that meet it again."""
+# One instruction each: with a NaN the result is anything.
+MAX = Reducer("max", lambda a, b: tirx.max(a, b), _lowest)
+MIN = Reducer("min", lambda a, b: tirx.min(a, b), _highest)
 
 
 def reduce_rows(
@@ -121,41 +90,23 @@ def reduce_rows(
     """
     if rest is None:
         length, rest = whole_vectors(value, rows, length, lanes, reducer.identity(dtype), f"{name}_rest")
-    repeats = reducer.compares and _is_float(dtype)
-    unroll = 1 if repeats else UNROLL
-    blocks, left = _divide(length, lanes * unroll)
+    blocks, left = _divide(length, lanes * UNROLL)
     vectors, few = _divide(left, lanes)
     parts: list[Callable[..., Expr]] = []
     if blocks != 0:
-        first = _lanes_of(value, rows, blocks, lanes * unroll, 0, reducer, f"{name}_blocks")
-        parts += [lambda *index, i=i: first(*index[:-1], index[-1] + i * lanes) for i in range(unroll)]
-    if vectors != 0 and unroll > 1:
-        single = _lanes_of(value, rows, vectors, lanes, blocks * lanes * unroll, reducer, f"{name}_vectors")
+        first = _lanes_of(value, rows, blocks, lanes * UNROLL, 0, reducer, f"{name}_blocks")
+        parts += [lambda *index, i=i: first(*index[:-1], index[-1] + i * lanes) for i in range(UNROLL)]
+    if vectors != 0:
+        single = _lanes_of(value, rows, vectors, lanes, blocks * lanes * UNROLL, reducer, f"{name}_vectors")
         parts.append(lambda *index: single(*index))
     if rest is not None:
         parts.append(lambda *index: rest(*index))
-    if not parts:
-        k = te.reduce_axis((_int64(0), _int64(few)), name="k")
-        return stage(rows, lambda *row: reducer.over(value(*row, k), k), name, len(rows))
-    folded = stage([*rows, lanes], lambda *index: _tree(parts, index, reducer), f"{name}_lanes", len(rows))
-    if repeats:
-        return _halve(folded, rows, lanes, reducer, name)
-    ends = [lambda *row, i=i: folded(*row, i) for i in _bit_reversed(lanes)]
+    if parts:
+        folded = stage([*rows, lanes], lambda *index: _tree(parts, index, reducer), f"{name}_lanes", len(rows))
+        ends = [lambda *row, i=i: folded(*row, i) for i in _bit_reversed(lanes)]
+    else:
+        ends = [lambda *row, i=i: value(*row, i) for i in range(few)]
     return stage(rows, lambda *row: _tree(ends, row, reducer), name, len(rows))
-
-
-def _halve(whole: te.Tensor, rows: list[Expr], lanes: int, reducer: Reducer, name: str) -> te.Tensor:
-    """The vector's halves combined until one element is left: a tree of its own would repeat all below it."""
-    half = lanes // 2
-    if half == 1:
-        return stage(rows, lambda *row: reducer.combine(whole(*row, 0), whole(*row, 1)), name, len(rows))
-    halves = stage(
-        [*rows, half],
-        lambda *index: reducer.combine(whole(*index), whole(*index[:-1], index[-1] + half)),
-        f"{name}_half{half}",
-        len(rows),
-    )
-    return _halve(halves, rows, half, reducer, name)
 
 
 def whole_vectors(

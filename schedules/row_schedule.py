@@ -11,14 +11,12 @@ from tvm.s_tir.schedule import SBlockRV, ScheduleError
 
 from ..targets import Target
 from .blocks import all_blocks, anchor_of, annotation, extent, is_spatial, uses_expensive_maths
-from .generic import PARALLEL_MIN_WORK, schedule_block
-from .row_reduce import GUARDED_KEY, NAME, ROWS_KEY
+from .generic import PARALLEL_MIN_WORK, schedule_block, vectorize_loop
+from .row_reduce import NAME, ROWS_KEY
 from .template import Parameters, register
 
 PARALLEL_STEPS = 8
 """Iterations of the parallel loop that the cores of a small machine can share evenly."""
-
-_PARTITION = "pragma_loop_partition_hint"
 
 
 def schedule_rows(schedule: Schedule, lanes: int) -> bool:
@@ -134,21 +132,8 @@ def _vectorize_stage(schedule: Schedule, block: SBlockRV, rows: int, lanes: int)
         # Of 64-bit elements a register holds half as many; the guard of a last vector stands at such a boundary.
         if str(schedule.get(block).writes[0].source.dtype).endswith("64"):
             lanes //= 2
-        _vectorize_loop(schedule, spatial[-1], lanes, bool(annotation(schedule, block, GUARDED_KEY)))
+        vectorize_loop(schedule, spatial[-1], lanes)
     return None
-
-
-def _vectorize_loop(schedule: Schedule, loop: Any, lanes: int, guarded: bool) -> None:
-    size = extent(schedule, loop)
-    if size == 1:
-        return
-    if size is not None and size <= lanes:
-        schedule.vectorize(loop)
-        return
-    outer, vector = schedule.split(loop, [None, lanes])
-    if guarded or size is None or size % lanes:
-        schedule.annotate(outer, _PARTITION, 1)
-    schedule.vectorize(vector)
 
 
 class RowReduce:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import ml_dtypes  # noqa: F401  (NumPy learns bfloat16)
 import numpy as np
 import pytest
 import tvm
@@ -97,6 +98,18 @@ def test_half_precision_is_computed_in_float32() -> None:
     assert count == 1
     x = np.linspace(-10, 10, 64, dtype=np.float16)
     np.testing.assert_array_equal(_run(mod, x), np.exp(x.astype(np.float64)).astype(np.float16))
+
+
+def test_bfloat16_is_widened_before_the_replacement() -> None:
+    """The cast lies inside the bindings that the replacement makes, where TVM's own legalisation never looks."""
+    data = te.placeholder((64,), "bfloat16", name="data")
+    result = te.compute((64,), lambda i: tirx.exp(data(i).astype("float32")), name="result")
+    mod, count = vectorize_math(tvm.IRModule({"main": te.create_prim_func([data, result])}))
+    assert count == 1
+    module = tvm.compile(mod, target=tvm.target.Target(targets.host().tvm_json()))
+    x, out = np.linspace(-3, 3, 64).astype("bfloat16"), tvm.runtime.tensor(np.zeros(64, np.float32))
+    module["main"](tvm.runtime.tensor(x), out)
+    np.testing.assert_allclose(out.numpy(), np.exp(x.astype(np.float64)), rtol=1e-6)
 
 
 def test_vectorised_loop_has_no_library_call() -> None:
