@@ -15,7 +15,7 @@ from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 from tvm.sym import Analyzer
 
-from ..schedules import batch_matmul, conv2d, depthwise_conv2d, matmul
+from ..schedules import batch_matmul, conv2d, depthwise_conv2d, matmul, winograd_conv2d
 from ..targets import Target
 from .bindings import relax_functions
 from .call_kernel import call_kernel
@@ -62,6 +62,13 @@ def _conv2d(selector: _Selector, call: relax.Call) -> relax.Expr | None:
     groups, shape = int(attrs.groups), dims_of(data)
     out, per_group, _, kernel = weight.shape
     width = conv2d.output_size(shape[2], kernel, strides[1], dilation[1], padding[1], padding[3])
+    height = conv2d.output_size(shape[1], weight.shape[2], strides[0], dilation[0], padding[0], padding[2])
+    if groups == 1 and _is_winograd(weight, strides, dilation) and winograd_conv2d.pays(
+        per_group, out, height, width, selector.target
+    ):
+        tile_rows, tile = winograd_conv2d.block_shape(height, width, per_group, out, selector.target)
+        packed = constant(winograd_conv2d.pack(weight))
+        return selector.te(winograd_conv2d.winograd_conv2d, data, packed, out, padding, tile_rows, tile)
     if groups == 1:
         tile = conv2d.pixel_tile(width, out, selector.target)
         packed = constant(conv2d.pack(weight))
@@ -71,6 +78,10 @@ def _conv2d(selector: _Selector, call: relax.Call) -> relax.Expr | None:
         packed = constant(depthwise_conv2d.pack(weight))
         return selector.te(depthwise_conv2d.depthwise_conv2d, data, packed, strides, padding, dilation, tile)
     return None
+
+
+def _is_winograd(weight: np.ndarray, strides: list[int], dilation: list[int]) -> bool:
+    return weight.shape[2:] == (3, 3) and strides == [1, 1] and dilation == [1, 1]
 
 
 def _matmul(selector: _Selector, call: relax.Call) -> relax.Expr | None:
