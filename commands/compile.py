@@ -51,10 +51,12 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 def execute(options: argparse.Namespace) -> None:
     shapes = parse_shapes(options.shape)
     # Imported here: the package's face is imported before its commands.
+    from .. import UP_TO_DATE
     from .. import compile as compile_model
 
     start = time.perf_counter()
     with _progress(visible=sys.stderr.isatty() and not options.json) as progress:
+        stages = _Stages(progress)
         artifact = compile_model(
             options.model,
             options.output,
@@ -64,15 +66,31 @@ def execute(options: argparse.Namespace) -> None:
             dump_ir=options.dump_ir,
             force=options.force,
             include_runtime=not options.no_runtime,
-            progress=progress,
+            progress=stages,
         )
     seconds = time.perf_counter() - start
+    current = UP_TO_DATE in stages.seen
     if options.json:
         # Nothing is measured while compiling: every schedule is a template's default or the generic one.
         result = {"artifact": str(artifact), "seconds": round(seconds, 3), "measurements": 0}
-        print_json({**result, "log_hits": _tuning_records(artifact)})
+        print_json({**result, "log_hits": _tuning_records(artifact), "up_to_date": current})
+    elif current:
+        print(f"{artifact}: up to date (same model, options and compiler; --force compiles anew)")
     else:
         print(f"{artifact}: compiled in {seconds:.1f} s (onnxkiln inspect {artifact} shows what is in it)")
+
+
+class _Stages:
+    """Notes the stages that a compile goes through, and passes them on to the progress bar if there is one."""
+
+    def __init__(self, shown: Progress | None):
+        self.seen: set[str] = set()
+        self._shown = shown
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        self.seen.add(stage)
+        if self._shown is not None:
+            self._shown(stage, done, total)
 
 
 def _tuning_records(artifact: Path) -> int:

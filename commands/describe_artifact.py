@@ -61,6 +61,9 @@ def show(description: dict[str, Any]) -> None:
     print_section("passes", format_table(("pass", "applied"), passes))
     kernels = [tuple(kind.values()) for kind in description["kernel_kinds"]]
     print_section("kernels", format_table(("kind", "functions", "vectorized", "calls"), kernels))
+    plain = [kernel["name"] for kernel in description["kernels"] if not kernel["vectorized"]]
+    if plain:
+        print_section("functions without vector instructions", "\n".join(plain))
     weights = description["weights"]
     files = [(path, format_bytes(size)) for path, size in description["files"].items()]
     print_section(

@@ -5,7 +5,10 @@ from pathlib import Path
 
 import onnx
 import pytest
+import tiny_artifacts
 from onnx import helper
+
+from onnxkiln.artifacts.manifest import Kernel
 
 MODEL = Path(__file__).parents[1] / "models" / "simple_model.onnx"
 
@@ -30,6 +33,12 @@ def test_an_artifact_as_text(kiln, scale):
     text = kiln("inspect", scale).out
     words = ("x: float32[1024]", "y: float32[1024]", "FuseOps", "generic", "weights of 4.1 kB", "made by onnxkiln")
     assert not [word for word in words if word not in text]
+
+
+def test_functions_that_are_not_vectorized_are_named(kiln, tmp_path):
+    kernels = [Kernel("quick", "generic", vectorized=True), Kernel("slow", "generic")]
+    artifact = tiny_artifacts.write(tiny_artifacts.scale_request(kernels=kernels), tmp_path)
+    assert "functions without vector instructions\n  slow\n" in kiln("inspect", artifact).out
 
 
 def test_inspecting_runs_no_code_of_the_artifact(kiln, scale, tmp_path):
