@@ -6,6 +6,7 @@ Importing this package is cheap: the compiler (with TVM and ONNX) is imported by
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
     from .artifacts.session import Session
 
 __version__ = VERSION
-__all__ = ["DimRange", "KilnError", "__version__", "compile", "load"]
+UP_TO_DATE = "up to date"
+"""The stage that ``compile`` reports when there is nothing to do."""
+
+__all__ = ["UP_TO_DATE", "DimRange", "KilnError", "__version__", "compile", "load"]
 
 
 def compile(
@@ -43,28 +47,34 @@ def compile(
     ``shapes`` maps input names to shapes: an int fixes a dim, a str names an open one, a ``DimRange`` bounds one,
     None and inputs that aren't mentioned keep the model's dims. ``level`` is O0 to O3. ``dump_ir`` names a folder that
     receives the module after each pass. ``force`` replaces an existing artifact. ``include_runtime=False`` leaves
-    TVM's runtime library out. ``progress`` is called as ``progress(stage, done, total)``.
+    TVM's runtime library out. ``progress`` is called as ``progress(stage, done, total)``. An ``output`` that was made
+    from the same model, options, versions and compiler is left as it is: the only stage is then ``UP_TO_DATE``.
 
     Raises ``KilnError`` (see ``onnxkiln.errors``): what happened, where, and what to do.
     """
     check_compiler()
+    options: dict[str, Any] = {
+        "target": target,
+        "shapes": shapes,
+        "level": level,
+        "tune": tune,
+        "log": log,
+        "quantize": quantize,
+        "calibrate": calibrate,
+        "include_runtime": include_runtime,
+    }
+    if not force and dump_ir is None:
+        from .artifacts.cache import describe_request, is_current
+
+        # Asked before the compiler is imported: with TVM that takes longer than the answer.
+        if is_current(Path(output), Path(model), describe_request(**options)):
+            if progress is not None:
+                progress(UP_TO_DATE, 1, 1)
+            return Path(os.path.abspath(output))
     from .compiler import compile as compile_model
 
-    return compile_model(
-        Path(model),
-        Path(output),
-        target=target,
-        shapes=shapes,
-        level=level,
-        tune=tune,
-        log=log,
-        quantize=quantize,
-        calibrate=calibrate,
-        dump_ir=None if dump_ir is None else Path(dump_ir),
-        force=force,
-        include_runtime=include_runtime,
-        progress=progress,
-    )
+    dump = None if dump_ir is None else Path(dump_ir)
+    return compile_model(Path(model), Path(output), **options, dump_ir=dump, force=force, progress=progress)
 
 
 def load(

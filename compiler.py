@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from .artifacts.cache import describe_request
 from .artifacts.export import ExportRequest, check_output, export
 from .artifacts.manifest import Kernel, PassReport, Source
 from .errors import UsageError
@@ -35,24 +37,30 @@ def compile(
     dump_ir: str | Path | None = None,
     force: bool = False,
     include_runtime: bool = True,
+    outputs: Sequence[str] | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Compile the ONNX file ``model`` into the artifact folder ``output`` and return its path.
 
     ``shapes`` maps input names to dims: an int fixes one, a ``DimRange`` bounds it, a str names it. ``dump_ir`` is a
-    folder for the module after each pass. Raises KilnError: UsageError, ModelError, CompileError, ToolchainError.
+    folder for the module after each pass. ``outputs`` names values of the graph to give instead of its own outputs.
+    Raises KilnError: UsageError, ModelError, CompileError, ToolchainError.
     """
     _refuse_unbuilt(tune=tune, log=log, quantize=quantize, calibrate=calibrate)
     steps_for(level)
     targets = parse(target)
     check_output(Path(output), force)
+    asked = describe_request(
+        target, shapes, level, tune=tune, log=log, quantize=quantize, calibrate=calibrate,
+        include_runtime=include_runtime, outputs=None if outputs is None else list(outputs),
+    )  # fmt: skip
     report = progress or (lambda _stage, _done, _total: None)
     report("import", 0, 1)
-    imported = import_model(model, shapes)
+    imported = import_model(model, shapes, outputs=outputs)
     report("import", 1, 1)
     dump = Path(dump_ir) if dump_ir is not None else None
-    request = _compile_for(imported, targets, level, dump, include_runtime, report)
-    return export(request, Path(output), force)
+    made = _compile_for(imported, targets, level, dump, include_runtime, report)
+    return export(replace(made, request=asked), Path(output), force)
 
 
 def _refuse_unbuilt(**options: Any) -> None:
@@ -82,11 +90,12 @@ def _compile_for(
         report("build", 0, 1)
         libraries.append((target, build(scheduled, target)))
         report("build", 1, 1)
+    source = imported.source
     return ExportRequest(
         libraries=libraries,
         weights=weights,
         contract=imported.contract,
-        source=Source(imported.source.path.name, imported.source.sha256, imported.source.opsets),
+        source=Source(source.path.name, source.sha256, source.opsets, dict(source.external)),
         level=level,
         passes=[_pass_report(step) for step in pipeline.reports],
         kernels=[_kernel(kernel) for kernel in kernels],

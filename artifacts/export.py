@@ -45,6 +45,7 @@ class ExportRequest:
     quantization: Mapping[str, Any] | None = None
     tuning_records: Sequence[Mapping[str, Any]] = ()
     include_runtime: bool = True
+    request: Mapping[str, Any] | None = None
 
 
 def export(request: ExportRequest, output: Path, force: bool = False) -> Path:
@@ -87,6 +88,7 @@ def _write(folder: Path, request: ExportRequest) -> None:
         threads=request.libraries[0][0].threads,
         quantization=request.quantization,
         tuning_records=tuple(request.tuning_records),
+        request=request.request,
     )
     data = manifest.to_bytes()
     format_.from_bytes(data)  # What is written must be readable: a defect shows here, not at a user's.

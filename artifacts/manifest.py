@@ -21,7 +21,9 @@ from .decode import DecodeError, decode
 
 FILE_NAME = "manifest.json"
 FORMAT = "onnxkiln-artifact"
-SCHEMA = (1, 0)
+SCHEMA = (1, 1)
+"""1.1 added ``request``."""
+
 ALIGNMENT = 64
 """Every weight starts at a multiple of this many bytes: a cache line, and the widest vector register."""
 
@@ -114,7 +116,8 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All of it. ``runtime`` is the bundled TVM runtime's path; ``threads`` the physical cores compiled for."""
+    """All of it. ``runtime`` is the bundled TVM runtime's path; ``threads`` the physical cores compiled for;
+    ``request`` what was asked for (``cache.describe_request``)."""
 
     created_by: Versions
     source: Source
@@ -129,6 +132,7 @@ class Manifest:
     threads: int = 1
     quantization: Mapping[str, Any] | None = None
     tuning_records: tuple[Mapping[str, Any], ...] = ()
+    request: Mapping[str, Any] | None = None
     format: str = FORMAT
     schema: str = f"{SCHEMA[0]}.{SCHEMA[1]}"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import tvm
 from tvm import relax, tirx
 
 from ..contract import Contract, Dim, DimRange, TensorSpec
-from ..errors import ModelError, UnsupportedOperators
+from ..errors import ModelError, UnsupportedOperators, UsageError
 from .converter import GraphConverter, find_unsupported, symbolic_inputs
 from .external_data import DataFiles
 from .model_tensors import MAX_BYTES
@@ -30,15 +30,24 @@ class ImportedModel:
     source: ModelSource
 
 
-def import_model(path: str | Path, shapes: UserShapes | None = None, *, max_bytes: int = MAX_BYTES) -> ImportedModel:
+def import_model(
+    path: str | Path,
+    shapes: UserShapes | None = None,
+    *,
+    outputs: Sequence[str] | None = None,
+    max_bytes: int = MAX_BYTES,
+) -> ImportedModel:
     """Read, check, normalise and convert the ONNX file at ``path``.
 
-    ``shapes`` fixes, names or bounds dims of inputs; ``max_bytes`` bounds what the model's tensors take. Raises
-    ModelError (UnsupportedOperators, ConversionError) and UsageError.
+    ``shapes`` fixes, names or bounds dims of inputs; ``outputs`` names values of the main graph to give instead of the
+    model's own outputs; ``max_bytes`` bounds what the model's tensors take. Raises ModelError (UnsupportedOperators,
+    ConversionError) and UsageError.
     """
     path = Path(path)
     with DataFiles(path) as files:
         model, source = read_model(path, files, max_bytes)
+        if outputs is not None:
+            _replace_outputs(path, model.graph, outputs)
         imported = _import(path, model, source, shapes)
         files.check_unchanged()
     return imported
@@ -55,6 +64,14 @@ def _import(path: Path, model: ir.Model, source: ModelSource, shapes: UserShapes
     inputs = tuple(TensorSpec(name, _dtype(model.graph, name, path), dims) for name, dims in input_shapes.items())
     module, outputs = _build(model, imports, inputs, ranges)
     return ImportedModel(module, Contract(inputs, outputs, ranges), source)
+
+
+def _replace_outputs(path: Path, graph: ir.Graph, names: Sequence[str]) -> None:
+    made = {value.name: value for node in graph for value in node.outputs if value.name}
+    unknown = [name for name in names if name not in made]
+    if unknown:
+        raise UsageError(f"{path}: no node of the main graph makes a value named {unknown[0]!r}")
+    graph.outputs[:] = [made[name] for name in names]
 
 
 def _dtype(graph: ir.Graph, name: str, path: Path) -> str:
