@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 import tvm
 from tvm import relax, tirx
@@ -61,17 +60,26 @@ class GraphConverter:
             opset = _opset(self.opset_imports, ir_node)
             assert opset is not None, "find_unsupported has refused these"
             self._convert(Node(ir_node, where, opset))
-        return [self.environment[value.name] for value in graph.outputs]
+        return [self.environment[value.name or ""] for value in graph.outputs]
 
     def _convert(self, node: Node) -> None:
-        inputs = [self.environment[value.name] if value is not None and value.name else None for value in node.ir.inputs]
+        inputs = [
+            self.environment[value.name] if value is not None and value.name else None for value in node.ir.inputs
+        ]
         try:
             results = self._dispatch(node, inputs)
         except UnsupportedOperators:
             raise
         except KilnError as error:
             raise ConversionError(f"{node}: {error.message}", hint=error.hint) from error
-        except (AssertionError, ValueError, TypeError, NotImplementedError, tvm.error.InternalError, RuntimeError) as error:
+        except (
+            AssertionError,
+            ValueError,
+            TypeError,
+            NotImplementedError,
+            tvm.error.InternalError,
+            RuntimeError,
+        ) as error:
             raise ConversionError(f"{node}: {_first_words(error)}") from error
         for value, result in zip(node.ir.outputs, results, strict=False):
             if value.name:
@@ -108,7 +116,3 @@ def symbolic_inputs(
         identifier = "".join(c if c.isalnum() else "_" for c in name) or f"input_{index}"
         made.append((name, relax.Var(f"in_{identifier}", relax.TensorType(sizes, dtype))))
     return made
-
-
-def is_known(value: Value) -> bool:
-    return isinstance(value, np.ndarray)

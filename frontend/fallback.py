@@ -21,9 +21,9 @@ _TAKES_SHAPES = {"Reshape", "Resize", "ConstantOfShape", "Expand"}
 """Operators whose TVM converter takes a ``ShapeExpr`` in place of an int64 tensor."""
 
 _REFUSED = {
-    "If", "Loop", "Scan", "NonMaxSuppression", "Unique", "NonZero", "Optional", "OptionalGetElement", "OptionalHasElement",
-    "SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert", "SequenceAt", "SequenceLength",
-    "ConcatFromSequence", "SplitToSequence", "AllClassNMS", "TopK", "MaxUnpool", "Attention",
+    "If", "Loop", "Scan", "NonMaxSuppression", "Unique", "NonZero", "AllClassNMS", "TopK", "MaxUnpool", "Attention",
+    "Optional", "OptionalGetElement", "OptionalHasElement", "SequenceConstruct", "SequenceEmpty", "SequenceErase",
+    "SequenceInsert", "SequenceAt", "SequenceLength", "ConcatFromSequence", "SplitToSequence",
 }  # fmt: skip
 """Known to be wrong, to leave shapes unknown, or to call functions that a deployed artifact doesn't have."""
 
@@ -46,7 +46,7 @@ def convert(ctx: Context, node: Node, inputs: Sequence[Value | None]) -> list[Va
 
 def _argument(ctx: Context, value: Value | None, takes_shapes: bool) -> Any:
     if isinstance(value, SymbolicInts) and takes_shapes and len(value.shape) == 1:
-        return relax.ShapeExpr(prim_list(value.elements))
+        return relax.ShapeExpr(prim_list(list(value.elements)))
     return None if value is None else ctx.tensor(value)
 
 
@@ -80,5 +80,3 @@ def _known(ctx: Context, node: Node, value: relax.Expr) -> Value:
     if isinstance(value.ty, relax.TensorType):
         return value
     raise ConversionError(f"{node.op_type} gave {value.ty} where a tensor is needed")
-
-

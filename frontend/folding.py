@@ -33,7 +33,8 @@ def fold(node: Node, inputs: Sequence[Value | None]) -> list[Value] | None:
         return _static_shape(node, inputs[0])
     if not inputs or node.op_type in _NOT_FOLDED or not all(v is None or isinstance(v, np.ndarray) for v in inputs):
         return None
-    if all(value is None for value in inputs) or sum(v.nbytes for v in inputs if v is not None) > MAX_BYTES:
+    known = [value for value in inputs if isinstance(value, np.ndarray)]
+    if not known or sum(value.nbytes for value in known) > MAX_BYTES:
         return None
     return _evaluate(node, inputs)
 

@@ -41,10 +41,8 @@ def pixel_tile(width: Any, out_channels: int, target: Target) -> int:
     return best_tile(as_int(width), -(-out_channels // BLOCK), target)[0]
 
 
-def pad_spatial(
-    data: te.Tensor, padding: Sequence[int], needed: Sequence[Any], always: bool = False
-) -> te.Tensor:
-    """Zeros around height and width; ``padding`` is (top, left, bottom, right), nothing done for zeros unless ``always``.
+def pad_spatial(data: te.Tensor, padding: Sequence[int], needed: Sequence[Any], always: bool = False) -> te.Tensor:
+    """Zeros around height and width; ``padding`` is (top, left, bottom, right). Without any, no copy unless ``always``.
 
     The result has the ``needed`` rows and columns, expressed in the output's: that every pixel read is there can then
     be seen without knowing how input and output sizes relate.

@@ -33,8 +33,8 @@ _INPUT = np.array(
     [[4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0], [0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0],
      [0, 4, 0, -5, 0, 1]], np.float64)  # fmt: skip
 _WEIGHT = np.array(
-    [[1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6], [1 / 24, 1 / 12, 1 / 6], [1 / 24, -1 / 12, 1 / 6],
-     [0, 0, 1]], np.float64)  # fmt: skip
+    [[1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6], [1 / 24, 1 / 12, 1 / 6],
+     [1 / 24, -1 / 12, 1 / 6], [0, 0, 1]], np.float64)  # fmt: skip
 _OUTPUT = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]], np.float64)
 
 
@@ -46,10 +46,16 @@ def pays(channels: int, out_channels: int, rows: Any, columns: Any, target: Targ
     """
     if channels % BLOCK or channels < 32 or out_channels < 24:
         return False
-    down, across = (None if as_int(size) is None else -(-as_int(size) // OUT) for size in (rows, columns))
+    down, across = _tiles(rows), _tiles(columns)
     if down is None or across is None:
         return _weight_bytes(channels, out_channels) <= target.l2 // 2
     return down * across >= 12
+
+
+def _tiles(size: Any) -> int | None:
+    """Tiles along an axis, None where its size is symbolic."""
+    known = as_int(size)
+    return None if known is None else -(-known // OUT)
 
 
 def _weight_bytes(channels: int, out_channels: int) -> int:
@@ -74,7 +80,7 @@ def block_shape(rows: Any, columns: Any, channels: int, out_channels: int, targe
     be as large as the cache allows.
     """
     blocks = -(-out_channels // BLOCK)
-    down, across = (None if as_int(size) is None else -(-as_int(size) // OUT) for size in (rows, columns))
+    down, across = _tiles(rows), _tiles(columns)
     if across is None:
         return 1, min(best_tile(None, blocks, target)[0], 6)
     if _weight_bytes(channels, out_channels) <= target.l2 // 2:
@@ -89,7 +95,8 @@ def block_shape(rows: Any, columns: Any, channels: int, out_channels: int, targe
 
 def _tile_height(tiles: int, blocks: int, channels: int, target: Target) -> int:
     """Rows of the register tile, next to as many blocks of weights as the first-level cache holds for all of K."""
-    width = max(n for n in range(1, 9) if blocks % n == 0 and (n == 1 or n * BLOCK * 4 * channels <= target.l1 * 3 // 4))
+    room = max(1, target.l1 * 3 // 4 // (BLOCK * 4 * channels))
+    width = max(n for n in range(1, min(room, 8) + 1) if blocks % n == 0)
     limit = accumulators(target) // registers_per_block(target) // min(width, 4)
     fitting = range(1, max(1, min(tiles, limit, 8)) + 1)
     return max(fitting, key=lambda rows: (tiles / (-(-tiles // rows) * rows) * min(1.0, rows * width / 10), rows))
@@ -199,8 +206,8 @@ class WinogradConv2d:
         outer, lane = schedule.split(channel, [None, BLOCK])
         schedule.reorder(tile, outer, *unrolled, reduced, lane)
         schedule.compute_at(first, outer)
-        inner = schedule.get_loops(first)
-        inner = inner[[str(schedule.get(l).loop_var.name) for l in inner].index(str(schedule.get(outer).loop_var.name)) + 1 :]
+        depth = len(schedule.get_loops(second)) - len((*unrolled, reduced, lane))
+        inner = schedule.get_loops(first)[depth:]
         vector = next(loop for loop in inner if extent(schedule, loop) == BLOCK)
         others = [loop for loop in inner if not loop.same_as(vector)]
         schedule.reorder(*others, vector)

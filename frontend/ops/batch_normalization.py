@@ -44,8 +44,7 @@ def _normalized(ctx: Context, x: Value, parameters: Sequence[Value], epsilon: fl
     if all(isinstance(parameter, np.ndarray) for parameter in parameters):
         scale, bias, average, variance = (np.asarray(parameter, np.float64) for parameter in parameters)
         factor = scale / np.sqrt(variance + epsilon)
-        affine: list[Value] = [factor, bias - average * factor]
-        affine = [value.astype(tensor_dtype(x)) for value in affine]
+        affine: list[Value] = [value.astype(tensor_dtype(x)) for value in (factor, bias - average * factor)]
     else:
         scale, bias, average, variance = (cast_to(ctx, ctx.tensor(p), tensor_dtype(x)) for p in parameters)
         factor = multiply(ctx, scale, inverse_root(ctx, variance, epsilon))
