@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import tvm
 from tvm import relax
@@ -20,7 +20,7 @@ class BindingBuilder:
 
     def __init__(self, mod: tvm.IRModule, name: str):
         self.name = name
-        self.builder = relax.BlockBuilder(mod)
+        self.builder = relax.BlockBuilder(mod.clone())  # a builder's module changes in place
         self.bindings: list[relax.Binding] = []
 
     def emit(self, expr: relax.Expr, hint: str = "v") -> relax.Var:
@@ -41,10 +41,19 @@ class BindingBuilder:
 
     def finish(self, function: relax.Function) -> tvm.IRModule:
         """The module with the function made of the collected bindings and the old result."""
-        body = relax.SeqExpr([relax.BindingBlock(self.bindings)], function.body.body)
+        return self.replace(function, function.body.body)
+
+    def replace(self, function: relax.Function, result: relax.Expr) -> tvm.IRModule:
+        """As ``finish``, with another result, whose type becomes the function's."""
+        body = typed([relax.BindingBlock(self.bindings)], result)
         mod = self.builder.get()
-        mod[self.name] = relax.Function(function.params, body, function.ret_ty, function.is_pure, function.attrs)
+        mod[self.name] = relax.Function(function.params, body, result.ty, function.is_pure, function.attrs)
         return mod
+
+
+def typed(blocks: Sequence[relax.BindingBlock], result: relax.Expr) -> relax.SeqExpr:
+    """A sequence that knows its type, as TVM's check of a module asks for."""
+    return relax.BlockBuilder().normalize(relax.SeqExpr(list(blocks), result))
 
 
 def relax_functions(mod: tvm.IRModule) -> list[str]:

@@ -31,11 +31,7 @@ def copy_aliased_outputs(mod: tvm.IRModule) -> tuple[tvm.IRModule, int]:
             copies += 1
         seen.append(root)
         fields.append(output)
-    result = build.emit(relax.Tuple(fields), "outputs")
-    body = relax.SeqExpr([relax.BindingBlock(build.bindings)], result)
-    mod = build.builder.get()
-    mod["main"] = relax.Function(function.params, body, result.ty, function.is_pure, function.attrs)
-    return mod, copies
+    return build.replace(function, build.emit(relax.Tuple(fields), "outputs")), copies
 
 
 def _outputs(function: relax.Function, values: dict[relax.Var, relax.Expr]) -> list[relax.Expr]:

@@ -14,7 +14,7 @@ import tvm
 from tvm import relax, tirx
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from .bindings import relax_functions
+from .bindings import relax_functions, typed
 
 Weights = Sequence[tuple[str, np.ndarray]]
 
@@ -39,9 +39,7 @@ class _Lifter(PyExprMutator):
         fetched = [_fetch(var, self._weights, number) for number, var in self._variables.items()]
         blocks = [relax.BindingBlock(fetched), *body.blocks] if fetched else list(body.blocks)
         params = [*function.params, self._weights]
-        return relax.Function(
-            params, relax.SeqExpr(blocks, body.body), function.ret_ty, function.is_pure, function.attrs
-        )
+        return relax.Function(params, typed(blocks, body.body), function.ret_ty, function.is_pure, function.attrs)
 
     def visit_generic_const_(self, const: tvm.ir.GenericConst) -> relax.Expr:
         if not isinstance(const.ty, relax.TensorType):

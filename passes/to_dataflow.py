@@ -12,7 +12,7 @@ import tvm
 import tvm_ffi
 from tvm import relax
 
-from .bindings import bindings_of, each_function
+from .bindings import bindings_of, each_function, typed
 
 Run = tuple[bool, list[relax.Binding]]
 """(free of control flow, the bindings)"""
@@ -30,7 +30,7 @@ def to_dataflow(mod: tvm.IRModule, name: str) -> tuple[tvm.IRModule, int]:
             inner |= {b.var: relax.DataflowVar(b.var.name, b.var.ty) for b in bindings if b.var not in read}
         read |= {var for binding in bindings for var in relax.analysis.free_vars(binding.value)}
     blocks = [_block(straight, [_renamed(b, inner) for b in bindings]) for straight, bindings in runs]
-    body = relax.SeqExpr(blocks, function.body.body)
+    body = typed(blocks, function.body.body)
     mod = mod.clone()
     mod[name] = relax.Function(function.params, body, function.ret_ty, function.is_pure, function.attrs)
     return mod, sum(straight for straight, _ in runs)
