@@ -44,8 +44,9 @@ def _outputs(function: relax.Function, values: dict[relax.Var, relax.Expr]) -> l
 def _root(expr: relax.Expr, values: dict[relax.Var, relax.Expr]) -> relax.Expr:
     """The expression that made the memory which ``expr`` shows."""
     while True:
-        if isinstance(expr, relax.Var) and expr in values and isinstance(values[expr], relax.Var):
-            expr = values[expr]
+        bound = values.get(expr) if isinstance(expr, relax.Var) else None
+        if isinstance(bound, relax.Var) or is_constant(bound):
+            expr = bound
         elif isinstance(expr, relax.Var) and op_name(values.get(expr)) in _VIEWS:
             expr = values[expr].args[0]
         else:
