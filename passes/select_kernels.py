@@ -63,6 +63,8 @@ def _conv2d(selector: _Selector, call: relax.Call) -> relax.Expr | None:
     out, per_group, _, kernel = weight.shape
     width = conv2d.output_size(shape[2], kernel, strides[1], dilation[1], padding[1], padding[3])
     height = conv2d.output_size(shape[1], weight.shape[2], strides[0], dilation[0], padding[0], padding[2])
+    if 0 in (*shape, height, width):
+        return None  # nothing to tile
     if groups == 1 and _is_winograd(weight, strides, dilation) and winograd_conv2d.pays(
         per_group, out, height, width, selector.target
     ):
@@ -89,6 +91,8 @@ def _matmul(selector: _Selector, call: relax.Call) -> relax.Expr | None:
     a, b = shape_of(left), shape_of(right)
     if a is None or b is None or len(a) < 2 or len(b) < 2 or {dtype_of(left), dtype_of(right)} != {"float32"}:
         return None
+    if 0 in (*a, *b):
+        return None  # nothing to tile
     weight = selector.known(right)
     if weight is not None and weight.ndim == 2:
         columns = weight.shape[1]

@@ -5,7 +5,7 @@ The first of equal elements wins, or the last where ``select_last_index`` says s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from tvm import relax, te, tirx
 
@@ -16,55 +16,51 @@ from ..registry import converter
 from ..values import PrimExpr, Value, as_int, rank, tensor_shape
 from .elementwise import is_nan
 from .precision import widened
-from .reducers import highest, lowest
+from .reducers import reduce_max, reduce_min
 from .shape import normalized_axes
-
-_FIRST, _LAST = tirx.const(2**63 - 1, "int64"), tirx.const(-1, "int64")
-
-
-def _reducer(
-    better: Callable[[PrimExpr, PrimExpr], PrimExpr], worst: Callable[[str], PrimExpr], last: bool
-) -> Callable[..., PrimExpr]:
-    def combine(left: Sequence[PrimExpr], right: Sequence[PrimExpr]) -> list[PrimExpr]:
-        (i, a), (j, b) = left, right
-        a_nan, b_nan = is_nan(a), is_nan(b)
-        tie = tirx.Or(tirx.EQ(a, b), tirx.And(a_nan, b_nan))
-        nearer = tirx.GT(i, j) if last else tirx.LT(i, j)
-        wins = tirx.Or(tirx.And(better(a, b), tirx.Not(b_nan)), tirx.And(a_nan, tirx.Not(b_nan)))
-        keeps = tirx.Or(wins, tirx.And(tie, nearer))
-        return [tirx.Select(keeps, i, j), tirx.Select(keeps, a, b)]
-
-    def identity(_index_dtype: str, dtype: str) -> list[PrimExpr]:
-        return [_LAST if last else _FIRST, worst(dtype)]
-
-    return te.comm_reducer(combine, identity, name="arg_reduce")
 
 
 def arg_reduce(
     ctx: Context, value: Value, axis: int, keepdims: bool = True, last: bool = False, least: bool = False
 ) -> relax.Expr:
-    """int64 positions of the largest (or least) elements along ``axis``. Raises ConversionError for an empty axis."""
+    """int64 positions of the largest (or least) elements along ``axis``. Raises ConversionError for an empty axis.
+
+    The extreme first, then the first place that holds it: a reduction of (place, value) pairs vectorises wrongly, as
+    the new place is stored before the value that it was chosen by is compared.
+    """
     name = "argmin" if least else "argmax"
     size = tensor_shape(value)[axis]
     if as_int(size) == 0:
         raise ConversionError(f"axis {axis} is empty: it has no {name}")
     ctx.check(size > 0)
-    reducer = _reducer(tirx.LT, highest, last) if least else _reducer(tirx.GT, lowest, last)
-    return ctx.te(lambda data: _arg_reduce(data, axis, keepdims, reducer, name), widened(ctx, value), name=name)
+    reducer = reduce_min if least else reduce_max
+    data = widened(ctx, value)
+
+    def extreme(x: te.Tensor) -> te.Tensor:
+        k = te.reduce_axis((0, x.shape[axis]), "k")
+        return te.compute(_without(x, axis), lambda *i: reducer(x(*i[:axis], k, *i[axis:]), axis=k), name=name)
+
+    def places(x: te.Tensor, best: te.Tensor) -> te.Tensor:
+        k = te.reduce_axis((0, x.shape[axis]), "k")
+        nearest, nowhere = (te.max, tirx.min_value("int64")) if last else (te.min, tirx.max_value("int64"))
+
+        def place(*i: tirx.Var) -> PrimExpr:
+            element, wanted = x(*i[:axis], k, *i[axis:]), best(*i)
+            found = tirx.Or(tirx.EQ(element, wanted), tirx.And(is_nan(element), is_nan(wanted)))
+            return nearest(tirx.Select(found, k.var.astype("int64"), nowhere), axis=k)
+
+        return te.compute(_without(x, axis), place, name=f"{name}_places")
+
+    found = ctx.te(places, data, ctx.te(extreme, data, name=name), name=f"{name}_places")
+    if not keepdims:
+        return found
+    shape = list(tensor_shape(value))
+    shape[axis] = 1
+    return ctx.tensor(ctx.reshape(found, shape))
 
 
-def _arg_reduce(data: te.Tensor, axis: int, keepdims: bool, reducer: Callable[..., PrimExpr], name: str) -> te.Tensor:
-    k = te.reduce_axis((0, data.shape[axis]), "k")
-    shape = [dim for i, dim in enumerate(data.shape) if i != axis]
-
-    def pair(*index: tirx.Var) -> PrimExpr:
-        return reducer((k.var.astype("int64"), data(*index[:axis], k, *index[axis:])), axis=k)
-
-    found = te.compute(shape, pair, name=f"{name}_pairs")[0]
-    if keepdims:
-        shape.insert(axis, 1)
-        return te.compute(shape, lambda *i: found(*i[:axis], *i[axis + 1 :]), name=name)
-    return te.compute(shape, lambda *i: found(*i), name=name)
+def _without(data: te.Tensor, axis: int) -> list[PrimExpr]:
+    return [dim for i, dim in enumerate(data.shape) if i != axis]
 
 
 @converter("ArgMax", "ArgMin")
