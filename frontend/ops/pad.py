@@ -16,7 +16,7 @@ from ..registry import converter
 from ..shapes import emit_if_shape
 from ..values import PrimExpr, SymbolicInts, Value, as_int, tensor_dtype, tensor_shape
 from .shape import normalized_axes
-from .slice import Cut, take_cuts
+from .slice import Cut, spread, take_cuts
 
 MODES = ("constant", "reflect", "edge", "wrap")
 
@@ -34,8 +34,13 @@ def pad_11(ctx: Context, node: Node, inputs: Sequence[Value | None]) -> Value:
     data, pads, fill, axes = [*inputs, None, None][:4]
     assert data is not None and pads is not None
     count = len(tensor_shape(data))
-    given = None if axes is None else [int(axis) for axis in ctx.require_constant(axes, "axes").reshape(-1)]
-    places = list(range(count)) if given is None else normalized_axes(given, count)
+    if axes is not None and not isinstance(axes, np.ndarray):
+        pairs = ctx.reshape(pads, [2, *tensor_shape(axes)])
+        sides = [take_cuts(ctx, pairs, {0: Cut(i, 1, 1)}) for i in range(2)]
+        rows = [ctx.reshape(side, tensor_shape(axes)) for side in sides]
+        sizes = [size for row in rows for size in ctx.ints(spread(ctx, axes, row, count, 0), "pads")]
+        return _pad(ctx, node, data, sizes, list(range(count)), fill)
+    places = list(range(count)) if axes is None else normalized_axes([int(axis) for axis in axes.reshape(-1)], count)
     return _pad(ctx, node, data, ctx.ints(pads, "pads"), places, fill)
 
 

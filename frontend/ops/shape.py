@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import reduce
 
-from tvm import tirx
+from tvm import relax, tirx
 
 from ...errors import ConversionError
 from ..context import Context
@@ -40,7 +40,12 @@ def identity(_ctx: Context, _node: Node, inputs: Sequence[Value]) -> Value:
 @converter("Reshape", since=5)
 def reshape(ctx: Context, node: Node, inputs: Sequence[Value]) -> Value:
     target = ctx.ints(inputs[1], "the new shape")
-    return ctx.reshape(inputs[0], resolve_reshape(ctx, tensor_shape(inputs[0]), target, bool(node.attr("allowzero", 0))))
+    if isinstance(inputs[1], relax.Expr) and not node.attr("allowzero", 0):
+        # What is read at run time may be 0, "as in the input".
+        pairs = list(zip(target, tensor_shape(inputs[0]), strict=False))
+        target = [*(tirx.Select(dim == 0, _prim(own), dim) for dim, own in pairs), *target[len(pairs) :]]
+    allow_zero = bool(node.attr("allowzero", 0))
+    return ctx.reshape(inputs[0], resolve_reshape(ctx, tensor_shape(inputs[0]), target, allow_zero))
 
 
 @converter("Reshape", since=1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from tvm import relax, te, tirx
 
 from ...errors import ConversionError
@@ -36,13 +37,38 @@ class Cut:
 def slice_10(ctx: Context, _node: Node, inputs: Sequence[Value | None]) -> Value:
     data, starts, ends = inputs[:3]
     assert data is not None and starts is not None and ends is not None
+    axes = inputs[3] if len(inputs) > 3 else None
+    steps = inputs[4] if len(inputs) > 4 else None
+    if axes is not None and not isinstance(axes, np.ndarray):
+        count = len(tensor_shape(data))
+        starts, ends = (spread(ctx, axes, bounds, count, rest) for bounds, rest in ((starts, 0), (ends, INT32_MAX)))
+        axes, steps = None, None if steps is None else spread(ctx, axes, steps, count, 1)
     begin, end = ctx.ints(starts, "starts"), ctx.ints(ends, "ends")
-    axes = list(range(len(begin)))
-    if len(inputs) > 3 and inputs[3] is not None:
-        axes = [int(axis) for axis in ctx.require_constant(inputs[3], "axes").reshape(-1)]
-    given_steps = inputs[4] if len(inputs) > 4 else None
-    steps = [1] * len(begin) if given_steps is None else ctx.ints(given_steps, "steps")
-    return _slice(ctx, data, begin, end, axes, steps)
+    places = list(range(len(begin))) if axes is None else [int(axis) for axis in axes.reshape(-1)]
+    return _slice(ctx, data, begin, end, places, [1] * len(begin) if steps is None else ctx.ints(steps, "steps"))
+
+
+def spread(ctx: Context, axes: Value, values: Value, count: int, rest: int) -> relax.Expr:
+    """A vector with one of ``values`` for each of ``count`` axes, ``rest`` for those that ``axes`` don't name.
+
+    For axes that are known only when the model runs.
+    """
+
+    def spread(axes: te.Tensor, values: te.Tensor) -> te.Tensor:
+        def element(axis: tirx.Var) -> PrimExpr:
+            result = prim(rest)
+            for j in range(int(axes.shape[0])):
+                named = axes(prim(j)).astype("int64")
+                chosen = tirx.Or(named == axis, named == axis - count)
+                result = tirx.Select(chosen, values(prim(j)).astype("int64"), result)
+            return result
+
+        return te.compute((prim(count),), element, name="spread")
+
+    if not known(*tensor_shape(axes), *tensor_shape(values)) or tensor_shape(axes) != tensor_shape(values):
+        shapes = f"{list(tensor_shape(axes))} and {list(tensor_shape(values))}"
+        raise ConversionError(f"axes and what belongs to them must be vectors of one known length, found {shapes}")
+    return ctx.te(spread, ctx.tensor(axes), ctx.tensor(values))
 
 
 @converter("Slice", since=1)

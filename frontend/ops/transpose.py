@@ -31,9 +31,7 @@ def transpose(ctx: Context, node: Node, inputs: Sequence[Value]) -> Value:
 
 @converter("DepthToSpace")
 def depth_to_space(ctx: Context, node: Node, inputs: Sequence[Value]) -> Value:
-    block, mode = node.attr("blocksize"), node.attr("mode", "DCR")
-    if mode not in ("DCR", "CRD"):
-        raise ConversionError(f"mode {mode!r} is neither DCR nor CRD")
+    block, mode = node.attr("blocksize"), _mode(node)
     n, c, h, w = _image(inputs[0])
     depth = _divided(ctx, c, block * block, "channels")
     shape = [n, depth, ctx.simplify(h * block), ctx.simplify(w * block)]
@@ -51,18 +49,27 @@ def depth_to_space(ctx: Context, node: Node, inputs: Sequence[Value]) -> Value:
 
 @converter("SpaceToDepth")
 def space_to_depth(ctx: Context, node: Node, inputs: Sequence[Value]) -> Value:
-    block = node.attr("blocksize")
+    block, mode = node.attr("blocksize"), _mode(node)
     n, c, h, w = _image(inputs[0])
     shape = [n, ctx.simplify(c * block * block), _divided(ctx, h, block, "rows"), _divided(ctx, w, block, "columns")]
 
     def space_to_depth(x: te.Tensor, shape: list, channels: tirx.PrimExpr) -> te.Tensor:
         def element(n: tirx.Var, c: tirx.Var, y: tirx.Var, x_: tirx.Var) -> tirx.PrimExpr:
-            place = c // channels
-            return x(n, c % channels, y * block + place // block, x_ * block + place % block)
+            place = c // channels if mode == "DCR" else c % (block * block)
+            channel = c % channels if mode == "DCR" else c // (block * block)
+            return x(n, channel, y * block + place // block, x_ * block + place % block)
 
         return te.compute(prim_list(shape), element, name="space_to_depth")
 
     return ctx.te(space_to_depth, ctx.tensor(inputs[0]), shape, c)
+
+
+def _mode(node: Node) -> str:
+    """Which comes first in the channels, the place in the block (DCR) or the depth (CRD)."""
+    mode = node.attr("mode", "DCR")
+    if mode not in ("DCR", "CRD"):
+        raise ConversionError(f"mode {mode!r} is neither DCR nor CRD")
+    return mode
 
 
 def _image(value: Value) -> tuple:

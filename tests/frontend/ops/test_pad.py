@@ -64,6 +64,10 @@ def test_negative_pads_cut():
     )
 
 
+def test_axes_read_at_run_time():
+    check_cases([case("Pad", X, i64(1, 2, 3, 0), None, i64(-1, 0), mode=mode) for mode in ("constant", "wrap")])
+
+
 def test_dtypes_and_old_opsets():
     many = [X.astype(t) for t in ("float16", "float64", "int8", "uint8", "int32", "int64")] + [X > 3]
     check_cases([case("Pad", x, Const(i64(*PADS[1])), mode=mode) for x in many for mode in ("constant", "wrap")])

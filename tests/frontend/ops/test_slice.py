@@ -43,6 +43,10 @@ def test_bounds_read_at_run_time():
     check_cases(cases)
 
 
+def test_axes_read_at_run_time():
+    check_cases([case("Slice", X, *(i64(*part) for part in bounds)) for bounds in BOUNDS[:4]])
+
+
 def test_dtypes_defaults_and_empty_tensors():
     many = [
         np.arange(6).reshape(2, 3).astype(t) for t in ("float16", "float64", "int8", "uint8", "int32", "int64", "bool")

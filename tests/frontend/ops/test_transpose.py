@@ -30,6 +30,11 @@ def test_moves(dims):
     check_cases(cases)
 
 
+def test_the_two_orders_of_channels_undo_each_other():
+    """The evaluator knows SpaceToDepth's mode from opset 28 on."""
+    check_cases([case("SpaceToDepth", Y, blocksize=2, mode=mode) for mode in ("DCR", "CRD")], opset=28)
+
+
 @pytest.mark.parametrize(
     ("node", "words"),
     [
