@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import tvm
 from tvm import relax, tirx
 
+from onnxkiln.frontend import import_model
 from onnxkiln.passes.bindings import bindings_of
 from onnxkiln.passes.constants import is_constant, op_name
 
@@ -42,6 +45,12 @@ def graph(function: Callable[..., Any], *shapes: Sequence[Any], dtype: str = "fl
         results = [builder.emit(value) for value in (result if isinstance(result, list) else [result])]
         builder.emit_func_output(builder.emit(relax.Tuple(results)))
     return builder.get()
+
+
+def imported(text: str, folder: Path) -> tvm.IRModule:
+    """What the frontend makes of a model in ONNX's text form."""
+    onnx.save(onnx.parser.parse_model(text), folder / "model.onnx")
+    return import_model(folder / "model.onnx").module
 
 
 def emit(expr: relax.Expr) -> relax.Var:
@@ -83,7 +92,7 @@ class Plain:
         self._machine = relax.VirtualMachine(tvm.compile(mod, target="llvm"), tvm.cpu())
 
     def __call__(self, *arrays: np.ndarray) -> list[np.ndarray]:
-        results = self._machine["main"](*[tvm.runtime.tensor(np.ascontiguousarray(array)) for array in arrays])
+        results = self._machine["main"](*[tvm.runtime.tensor(np.asarray(array, order="C")) for array in arrays])
         return [result.numpy() for result in results]
 
 

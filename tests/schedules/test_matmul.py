@@ -1,0 +1,89 @@
+"""Products with packed weights: every shape, open rows at every size, epilogues inside the kernel."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from kernel_cases import LEVELS, Kernels, runnable
+from pass_graphs import const, data, emit, graph
+from tvm import relax
+
+from onnxkiln.schedules.matmul import pack
+
+O = relax.op  # noqa: E741
+SHAPES = [(1, 1, 1), (1, 7, 16), (13, 1, 17), (2, 3, 15), (37, 29, 31), (16, 16, 16), (27, 5, 33), (99, 3, 64), (5, 9, 1)]
+"""(rows, depth, columns)"""
+
+
+def close(got: np.ndarray, want: np.ndarray) -> None:
+    assert got.shape == want.shape
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
+
+
+def test_pack() -> None:
+    weight = data(3, 18)
+    packed = pack(weight)
+    assert packed.shape == (2, 3, 16) and packed.flags.c_contiguous
+    np.testing.assert_array_equal(packed[1, :, :2], weight[:, 16:])
+    assert not packed[1, :, 2:].any()
+
+
+def test_known_shapes() -> None:
+    """All as one module: one compile."""
+    weights = [data(depth, columns) for _, depth, columns in SHAPES]
+    kernels = Kernels(
+        graph(
+            lambda *xs: [O.matmul(x, const(weight)) for x, weight in zip(xs, weights, strict=True)],
+            *[(rows, depth) for rows, depth, _ in SHAPES],
+        )
+    )
+    assert len(kernels.of("matmul")) == len(SHAPES) and all(report.vectorized for report in kernels.reports)
+    arrays = [data(rows, depth) for rows, depth, _ in SHAPES]
+    for got, x, weight in zip(kernels(*arrays), arrays, weights, strict=True):
+        close(got, x @ weight)
+
+
+@pytest.mark.parametrize("target", LEVELS)
+def test_open_rows_and_epilogues(target: str) -> None:
+    """Bias and ReLU, a residual sum, HardSwish in pieces; rows of any number, batches of any size."""
+    if not runnable(target):
+        pytest.skip(f"this machine cannot run {target}")
+    weight, other, wide, bias = data(19, 21), data(19, 21), data(19, 48), data(21)
+
+    def layers(x: relax.Expr, residual: relax.Expr) -> list[relax.Expr]:
+        product = emit(O.add(O.matmul(x, const(wide)), const(wide[0])))
+        gate = O.clip(O.add(product, const(np.float32(3))), 0.0, 6.0)
+        return [
+            O.nn.relu(O.add(O.matmul(x, const(weight)), const(bias))),
+            O.add(O.matmul(x, const(other)), residual),
+            O.divide(O.multiply(product, gate), const(np.float32(6))),
+        ]
+
+    for shape in [("n", 19), ("b", "n", 19)]:
+        kernels = Kernels(graph(layers, shape, (*shape[:-1], 21)), target)
+        assert len(kernels.reports) == 3 == len(kernels.of("matmul")), kernels.reports
+        assert all(report.vectorized for report in kernels.reports)
+        for rows in (1, 2, 13, 64):
+            size = (rows,) if len(shape) == 2 else (3 if rows < 13 else 1, rows)
+            x, residual = data(*size, 19), data(*size, 21)
+            relu, added, swish = kernels(x, residual)
+            close(relu, np.maximum(x @ weight + bias, 0))
+            close(added, x @ other + residual)
+            product = x @ wide + wide[0]
+            close(swish, product * np.clip(product + 3, 0, 6) / 6)
+
+
+def test_no_rows() -> None:
+    weight = data(4, 18)
+    for shape in [(0, 4), ("n", 4), (2, "n", 4)]:
+        (got,) = Kernels(graph(lambda x: O.matmul(x, const(weight)), shape))(data(*shape[:-2], 0, 4))
+        assert got.shape == (*shape[:-2], 0, 18)
+
+
+def test_a_kernel_computes_no_row_beyond_the_last() -> None:
+    """NaN behind the last row of a larger buffer must not come in: the rows that fill a tile repeat the last one."""
+    weight = data(5, 16)
+    kernels = Kernels(graph(lambda x: O.matmul(x, const(weight)), ("n", 5)))
+    x = np.full((64, 5), np.nan, "float32")
+    x[:7] = data(7, 5)
+    close(kernels(x[:7])[0], x[:7] @ weight)
