@@ -37,11 +37,14 @@ class Method:
 
 @dataclass(frozen=True)
 class Stretch:
-    """One axis to resize. ``scale`` is None where it follows from the sizes; ``roi`` is the part to crop to."""
+    """One axis to resize. ``scale`` is None where it follows from the sizes; ``roi`` is the part to crop to.
+
+    Both are scalar expressions in place of numbers where they are read when the model runs.
+    """
 
     axis: int
-    scale: float | None
-    roi: tuple[float, float] = (0.0, 1.0)
+    scale: Number | None
+    roi: tuple[Number, Number] = (0.0, 1.0)
 
 
 class NumpyMath:
@@ -141,7 +144,8 @@ def _clamped(axis: Axis, place: Number) -> Number:
 def _nearest_taps(axis: Axis, at: Number) -> list[tuple[Number, Number]]:
     rounding = axis.method.nearest_mode
     if rounding == "simple":
-        rounding = "ceil" if axis.stretch.scale is not None and axis.stretch.scale < 1 else "floor"
+        at = axis.math.where(axis.scale < axis.f32(1), axis.math.ceil(at), axis.math.floor(at))
+        rounding = "floor"
     return [(ROUNDINGS[rounding](axis, at), axis.f32(1))]
 
 
@@ -177,7 +181,7 @@ def _filtered(
     shrink = 1.0
     if axis.method.antialias:
         given = axis.stretch.scale
-        if given is None and not known(axis.size, axis.resized):
+        if not isinstance(given, float) and not (given is None and known(axis.size, axis.resized)):
             raise ConversionError("antialias needs a scale that is known when compiling")
         shrink = min(1.0, given if given is not None else int(axis.resized) / int(axis.size))
     first = int(np.floor(-reach / shrink)) + 1

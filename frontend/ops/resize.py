@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import reduce
 from itertools import product
 
@@ -27,6 +28,14 @@ _REPEATS = {("asymmetric", "floor"), ("asymmetric", "simple")} | {
 """Modes in which enlarging by a whole factor k repeats every element k times."""
 
 
+@dataclass(frozen=True)
+class Entry:
+    """One number of a vector that is read when the model runs."""
+
+    vector: relax.Expr
+    index: int
+
+
 @converter("Resize", since=11)
 def resize(ctx: Context, node: Node, inputs: Sequence[Value | None]) -> Value:
     data, roi, scales, sizes = [*inputs, None, None, None][:4]
@@ -38,39 +47,37 @@ def resize(ctx: Context, node: Node, inputs: Sequence[Value | None]) -> Value:
         wanted = ctx.ints(sizes, "the sizes of a resize")
         lengths, factors = _sizes(node, [dims[axis] for axis in axes], wanted)
     elif scales is not None and not _is_empty(scales):
-        given = [float(scale) for scale in ctx.require_constant(scales, "the scales of a resize").reshape(-1)]
-        lengths, factors = _scaled(ctx, [dims[axis] for axis in axes], given), list(given)
+        lengths, factors = _scaled(ctx, [dims[axis] for axis in axes], scales)
     else:
         raise ConversionError("neither scales nor sizes are given")
     stretches = _stretches(ctx, method, axes, factors, roi)
-    return _resize(ctx, node, data, dict(zip(axes, lengths, strict=True)), stretches, method)
+    return _resize(ctx, data, dict(zip(axes, lengths, strict=True)), stretches, method)
 
 
 @converter("Resize", since=10)
 @converter("Upsample", since=9)
 def upsample_9(ctx: Context, node: Node, inputs: Sequence[Value]) -> Value:
-    factors = [float(scale) for scale in ctx.require_constant(inputs[1], "the scales of a resize").reshape(-1)]
-    return _upsample(ctx, node, inputs[0], factors)
+    return _upsample(ctx, node, inputs[0], inputs[1])
 
 
 @converter("Upsample", since=7)
 def upsample_7(ctx: Context, node: Node, inputs: Sequence[Value]) -> Value:
-    return _upsample(ctx, node, inputs[0], node.attr("scales"))
+    return _upsample(ctx, node, inputs[0], np.array(node.attr("scales"), np.float32))
 
 
 @converter("Upsample", since=1)
 def upsample_1(ctx: Context, node: Node, inputs: Sequence[Value]) -> Value:
-    return _upsample(ctx, node, inputs[0], [1.0, 1.0, node.attr("height_scale"), node.attr("width_scale")])
+    scales = np.array([1.0, 1.0, node.attr("height_scale"), node.attr("width_scale")], np.float32)
+    return _upsample(ctx, node, inputs[0], scales)
 
 
-def _upsample(ctx: Context, node: Node, data: Value, factors: Sequence[float]) -> Value:
+def _upsample(ctx: Context, node: Node, data: Value, scales: Value) -> Value:
     dims = tensor_shape(data)
-    if len(factors) != len(dims):
-        raise ConversionError(f"{len(factors)} scales for a tensor of rank {len(dims)}")
     mode = {"bilinear": "linear"}.get(node.attr("mode", "nearest"), node.attr("mode", "nearest"))
     method = Method(mode, "asymmetric", "simple")
-    lengths = dict(enumerate(_scaled(ctx, dims, factors)))
-    return _resize(ctx, node, data, lengths, [Stretch(i, float(f)) for i, f in enumerate(factors)], method)
+    lengths, factors = _scaled(ctx, dims, scales)
+    stretches = _stretches(ctx, method, list(range(len(dims))), factors, None)
+    return _resize(ctx, data, dict(enumerate(lengths)), stretches, method)
 
 
 def _method(node: Node) -> Method:
@@ -92,13 +99,39 @@ def _is_empty(value: Value) -> bool:
     return any(as_int(dim) == 0 for dim in tensor_shape(value))
 
 
-def _scaled(ctx: Context, dims: Sequence[PrimExpr], factors: Sequence[float]) -> list[PrimExpr]:
-    """ONNX Runtime's output sizes: the product in float32, rounded down."""
-    if len(dims) != len(factors):
-        raise ConversionError(f"{len(factors)} scales for {len(dims)} axes")
+Factor = float | Entry | None
+"""A scale: a number, an entry of a tensor that is read when the model runs, or None to follow from the sizes."""
+
+
+def _scaled(ctx: Context, dims: Sequence[PrimExpr], scales: Value) -> tuple[list[PrimExpr], list[Factor]]:
+    """ONNX Runtime's output sizes, the product in float32 rounded down, and the scales."""
+    (count,) = tensor_shape(scales)
+    if as_int(count) != len(dims):
+        raise ConversionError(f"{count} scales for {len(dims)} axes")
+    array = ctx.constant(scales)
+    if array is None:
+        return _scaled_at_run(ctx, dims, ctx.tensor(scales))
+    factors = [float(scale) for scale in array]
     if any(factor <= 0 for factor in factors):
-        raise ConversionError(f"scales must be positive, found {list(factors)}")
-    return [ctx.simplify(_scaled_dim(dim, factor)) for dim, factor in zip(dims, factors, strict=True)]
+        raise ConversionError(f"scales must be positive, found {factors}")
+    lengths = [ctx.simplify(_scaled_dim(dim, factor)) for dim, factor in zip(dims, factors, strict=True)]
+    return lengths, list(factors)
+
+
+def _scaled_at_run(ctx: Context, dims: Sequence[PrimExpr], scales: relax.Expr) -> tuple[list[PrimExpr], list[Factor]]:
+    def scaled_sizes(scales: te.Tensor, dims: list[PrimExpr]) -> te.Tensor:
+        def element(axis: tirx.Var) -> PrimExpr:
+            size = prim(dims[-1])
+            for i in range(len(dims) - 2, -1, -1):
+                size = tirx.Select(axis == i, prim(dims[i]), size)
+            return tirx.floor(size.astype("float32") * scales(axis)).astype("int64")
+
+        return te.compute((prim(len(dims)),), element, name="scaled_sizes")
+
+    lengths = ctx.ints(ctx.te(scaled_sizes, scales, list(dims)), "the sizes of a resize")
+    for length in lengths:
+        ctx.check(prim(length) >= 0)
+    return lengths, [Entry(scales, i) for i in range(len(dims))]
 
 
 def _scaled_dim(dim: PrimExpr, factor: float) -> PrimExpr:
@@ -110,9 +143,7 @@ def _scaled_dim(dim: PrimExpr, factor: float) -> PrimExpr:
     return (prim(dim).astype("float32") * tirx.const(float(np.float32(factor)), "float32")).astype("int64")
 
 
-def _sizes(
-    node: Node, dims: Sequence[PrimExpr], sizes: Sequence[PrimExpr]
-) -> tuple[list[PrimExpr], list[float | None]]:
+def _sizes(node: Node, dims: Sequence[PrimExpr], sizes: Sequence[PrimExpr]) -> tuple[list[PrimExpr], list[Factor]]:
     """Output sizes and scales: ``sizes`` are what the output has, or bounds it fits (``keep_aspect_ratio_policy``)."""
     if len(sizes) != len(dims):
         raise ConversionError(f"{len(sizes)} sizes for {len(dims)} axes")
@@ -127,22 +158,22 @@ def _sizes(
 
 
 def _stretches(
-    ctx: Context, method: Method, axes: Sequence[int], factors: Sequence[float | None], roi: Value | None
+    ctx: Context, method: Method, axes: Sequence[int], factors: Sequence[Factor], roi: Value | None
 ) -> list[Stretch]:
     if method.coordinates != "tf_crop_and_resize":
         return [Stretch(axis, factor) for axis, factor in zip(axes, factors, strict=True)]
     if roi is None:
         raise ConversionError("tf_crop_and_resize needs the input roi")
-    bounds = [float(bound) for bound in ctx.require_constant(roi, "the roi of a resize").reshape(-1)]
-    if len(bounds) != 2 * len(axes):
-        raise ConversionError(f"roi has {len(bounds)} numbers for {len(axes)} axes")
-    pairs = zip(axes, factors, bounds[: len(axes)], bounds[len(axes) :], strict=True)
+    count = len(axes)
+    if [as_int(dim) for dim in tensor_shape(roi)] != [2 * count]:
+        raise ConversionError(f"roi has shape {list(tensor_shape(roi))} for {count} axes")
+    array = ctx.constant(roi)
+    bounds = [Entry(ctx.tensor(roi), i) for i in range(2 * count)] if array is None else [float(v) for v in array]
+    pairs = zip(axes, factors, bounds[:count], bounds[count:], strict=True)
     return [Stretch(axis, factor, (start, end)) for axis, factor, start, end in pairs]
 
 
-def _resize(
-    ctx: Context, node: Node, data: Value, lengths: dict[int, PrimExpr], axes: Sequence[Stretch], method: Method
-) -> Value:
+def _resize(ctx: Context, data: Value, lengths: dict[int, PrimExpr], axes: Sequence[Stretch], method: Method) -> Value:
     if method.mode not in ("nearest", "linear", "cubic"):
         raise ConversionError(f"mode {method.mode!r} is none of nearest, linear, cubic")
     dims = tensor_shape(data)
@@ -200,16 +231,21 @@ def _resampled(
 
 
 def _tables(ctx: Context, size: PrimExpr, resized: PrimExpr, stretch: Stretch, method: Method) -> tuple[Value, Value]:
-    """Places and weights of one axis: constants for known sizes, else computed when the model runs."""
-    if known(size, resized):
+    """Places and weights of one axis: constants where all is known, else computed when the model runs."""
+    numbers = [stretch.scale, *stretch.roi]
+    entries = [number for number in numbers if isinstance(number, Entry)]
+    if known(size, resized) and not entries:
         return constant_tables(int(size), int(resized), stretch, method)
 
     def table(which: int, name: str) -> Value:
-        def resize_table(size: PrimExpr, resized: PrimExpr) -> te.Tensor:
-            count = len(expressions(size, resized, stretch, method, prim(0)))
+        def resize_table(size: PrimExpr, resized: PrimExpr, vectors: list[te.Tensor]) -> te.Tensor:
+            read = [vector(prim(entry.index)) for vector, entry in zip(vectors, entries, strict=True)]
+            scale, start, end = (read.pop(0) if isinstance(number, Entry) else number for number in numbers)
+            known_now = Stretch(stretch.axis, scale, (start, end))
+            count = len(expressions(size, resized, known_now, method, prim(0)))
 
             def element(i: tirx.Var, tap: tirx.Var) -> PrimExpr:
-                found = [item[which] for item in expressions(size, resized, stretch, method, i)]
+                found = [item[which] for item in expressions(size, resized, known_now, method, i)]
                 value = found[-1]
                 for k in range(count - 2, -1, -1):
                     value = tirx.Select(tap == k, found[k], value)
@@ -217,7 +253,7 @@ def _tables(ctx: Context, size: PrimExpr, resized: PrimExpr, stretch: Stretch, m
 
             return te.compute((prim(resized), prim(count)), element, name=name)
 
-        return ctx.te(resize_table, size, resized, name=name)
+        return ctx.te(resize_table, size, resized, [entry.vector for entry in entries], name=name)
 
     return table(0, "resize_places"), table(1, "resize_weights")
 
@@ -239,6 +275,8 @@ def _whole_factors(
         return None
     factors = {}
     for a in axes:
+        if isinstance(a.scale, Entry):
+            return None
         factor = int(a.scale) if a.scale is not None else _ratio(ctx, shape[a.axis], dims[a.axis])
         if factor is None or factor < 1 or (a.scale is not None and factor != a.scale):
             return None

@@ -144,6 +144,23 @@ def test_size_taken_from_another_input():
     check_model(text, feeds, reference="ort", atol=1e-5)
 
 
+def test_scales_and_roi_read_at_run_time():
+    modes = [
+        ("nearest", "half_pixel"),
+        ("nearest", "asymmetric"),
+        ("linear", "align_corners"),
+        ("linear", "half_pixel"),
+    ]
+    cases = [
+        by_runtime(case("Resize", X, None, f32(1, 1, *pair), mode=mode, coordinate_transformation_mode=coordinates))
+        for (mode, coordinates), pair in itertools.product(modes, [(2, 3), (0.6, 1.7)])
+    ]
+    roi = f32(0, 0, 0.2, 0.1, 1, 1, 0.8, 1.2)
+    crop = {"coordinate_transformation_mode": "tf_crop_and_resize", "mode": "linear", "extrapolation_value": 4.0}
+    cases.append(by_runtime(case("Resize", X, roi, None, Const(i64(2, 3, 4, 6)), **crop)))
+    check_cases(cases, opset=19, atol=1e-5)
+
+
 def test_older_opsets():
     def old(op_type: str, opset: int, **attributes: object) -> None:
         nodes = [
@@ -164,7 +181,10 @@ def test_older_opsets():
         (case("Resize", X, expected=X), "neither scales nor sizes"),
         (case("Resize", X, None, Const(f32(1, 1)), expected=X), "2 scales for 4 axes"),
         (case("Resize", X, None, Const(f32(1, 1, 0, 1)), expected=X), "must be positive"),
-        (case("Resize", X, None, f32(1, 1, 0.5, 0.5), expected=X), "scales of a resize must be known when compiling"),
+        (
+            case("Resize", X, None, f32(1, 1, 0.5, 0.5), mode="linear", antialias=1, expected=X),
+            "antialias needs a scale",
+        ),
     ],
 )
 def test_refusals(node, words):
