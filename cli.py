@@ -20,11 +20,12 @@ from . import __version__
 from .commands import compile as compile_command
 from .commands import inspect as inspect_command
 from .commands import run as run_command
+from .commands import verify as verify_command
 from .commands.output import print_json
 from .errors import KilnError
 
 INTERRUPTED = 130
-_COMMANDS = (compile_command, inspect_command, run_command)
+_COMMANDS = (compile_command, inspect_command, run_command, verify_command)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -57,9 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="%(name)s: %(message)s", level=levels[min(options.verbose, 2)])
     with _interruptible() as interruption:
         try:
-            options.execute(options)
+            code = options.execute(options)
             sys.stdout.flush()
-            return 0
+            return code or 0
         except BrokenPipeError:
             # The reader (head, less) has gone; Python would complain again when it flushes at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -7,14 +7,16 @@ import pytest
 from source_tree import ROOT, imports_of, module_name, package_files, package_folders, resolve_imports
 
 FACE = {"", "__main__", "cli", "commands"}
-FLOOR_3 = {"frontend", "passes", "tuning", "artifacts"}
-UPPER = {*FACE, "compiler", *FLOOR_3, "schedules"}
+FLOOR_3 = {"frontend", "passes", "tuning", "artifacts", "verification"}
+UPPER = {*FACE, "compiler", "verifier", *FLOOR_3, "schedules"}
 MAY_IMPORT = {
     "compiler": FLOOR_3 | {"schedules"},
+    "verifier": FLOOR_3 | {"compiler"},
     "frontend": set(),
     "passes": {"schedules"},
     "tuning": {"schedules"},
     "artifacts": set(),
+    "verification": set(),
     "schedules": set(),
 }
 """For each place, the places above floor 1 that it may import beside itself; floor 1 is open to all."""
@@ -24,6 +26,7 @@ OUTSIDE = {
     # google is protobuf, which onnx brings; ml_dtypes comes with onnx and TVM.
     "compile": {"numpy", "tvm_ffi", "tvm", "onnx", "onnx_ir", "onnxscript", "google", "ml_dtypes"},
     "floor 1": {"numpy"},
+    "verification": {"numpy", "onnx", "onnxruntime"},
     "face": {"numpy", "rich"},
 }
 
