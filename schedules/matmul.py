@@ -99,11 +99,19 @@ class Matmul:
 
 
 def vectorize_rows(schedule: Schedule, output: SBlockRV) -> None:
-    """Vectorise the block that writes a tile out along its last axis."""
+    """Vectorise the block that writes a tile out along its last axis.
+
+    Vectors of a length that divides the columns lie inside or outside as a whole; of others the last is guarded lane by
+    lane, and the hint keeps that out of the main loop.
+    """
     loop = schedule.get_loops(output)[-1]
+    columns = as_int(schedule.get(output).writes[0].source.shape[-1])
+    lanes = next((n for n in (BLOCK, 8, 4) if columns is not None and columns % n == 0), None)
     size = extent(schedule, loop)
-    if size is None or size > BLOCK:
-        _, loop = schedule.split(loop, [None, BLOCK])
+    if size is None or size > (lanes or BLOCK):
+        outer, loop = schedule.split(loop, [None, lanes or BLOCK])
+        if lanes is None:
+            schedule.annotate(outer, "pragma_loop_partition_hint", 1)
     schedule.vectorize(loop)
 
 
