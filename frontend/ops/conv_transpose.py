@@ -72,8 +72,9 @@ def _spread(ctx: Context, node: Node, sizes: Sequence[PrimExpr], kernel: Sequenc
         before, after = pads[:count], pads[count:]
         wanted = [size - b - a for size, b, a in zip(full, before, after, strict=True)]
     else:
-        cut = [ctx.simplify(size - want) for size, want in zip(full, wanted, strict=True)]
-        halves = [ctx.simplify(floordiv(maximum(total, 0), 2)) for total in cut]
+        # Where more is wanted than the inputs reach, the rest at the end is 0.
+        cut = [ctx.simplify(maximum(size - want, 0)) for size, want in zip(full, wanted, strict=True)]
+        halves = [ctx.simplify(floordiv(total, 2)) for total in cut]
         others = [ctx.simplify(total - half) for total, half in zip(cut, halves, strict=True)]
         before, after = (halves, others) if auto_pad == "SAME_UPPER" else (others, halves)
     outputs = tuple(ctx.simplify(want) for want in wanted)

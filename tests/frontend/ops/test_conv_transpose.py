@@ -51,6 +51,9 @@ def test_two_dimensions(dims):
     if dims == "fixed":
         cases += [runtime(X, weights(4, 3, 3, 4), **FIXED_SHAPE), runtime(X, floats(4, 3, 3, 4), strides=[2, 2])]
         cases += [runtime(X, weights(4, 3, 3, 4), auto_pad="SAME_UPPER", **FIXED_SHAPE)]
+        larger = np.zeros((2, 3, 12, 9), np.float32)
+        larger[:, :, :11, :8] = runtime(X, ones := weights(4, 3, 3, 4), strides=[2, 2]).expected[0]
+        cases += [case("ConvTranspose", X, ones, strides=[2, 2], output_shape=[12, 9], expected=larger)]
     check_cases(cases, atol=1e-5)
 
 
