@@ -49,23 +49,36 @@ def _composite_dims(function: tirx.PrimFunc) -> list[tuple[Any, tirx.Var]]:
 def _rename(function: tirx.PrimFunc, names: list[tuple[Any, tirx.Var]]) -> tirx.PrimFunc:
     analyzer = Analyzer()
     symbols = {var for dim, _ in names for var in tirx.analysis.undefined_vars(dim)}
-
     variables = {var for _, var in names}
+    # The result's dims come last: windows are expressed in them.
+    shifted = [(dim, var) for dim, var in reversed(names) if isinstance(dim, _SUMS) and not _divisors(dim)]
 
     def whole(expr: Any) -> Any:
         return next((var for dim, var in names if tvm_ffi.structural_equal(expr, dim)), expr)
 
     def parts(expr: Any) -> Any:
         used = set(tirx.analysis.undefined_vars(expr))
-        if isinstance(expr, tirx.FloorDiv) and symbols & used:
-            return _in_terms_of(analyzer, expr, names)
-        return analyzer.simplify(expr) if variables & used and not isinstance(expr, tirx.FloorDiv) else expr
+        if isinstance(expr, tirx.FloorDiv):
+            return _in_terms_of(analyzer, expr, names) if symbols & used else expr
+        if variables & used:
+            return analyzer.simplify(expr)
+        return _offset(analyzer, expr, shifted) if symbols & used else expr
 
     renamed = tvm_ffi.structural_map(function, (_ARITHMETIC, whole), order="pre")
-    return tvm_ffi.structural_map(renamed, ((tirx.Add, tirx.Sub, tirx.FloorDiv), parts))
+    return tvm_ffi.structural_map(renamed, ((*_SUMS, tirx.FloorDiv), parts))
 
 
+_SUMS = (tirx.Add, tirx.Sub)
 _ARITHMETIC = (tirx.Add, tirx.Sub, tirx.Mul, tirx.FloorDiv, tirx.FloorMod, tirx.Select, tirx.Min, tirx.Max)
+
+
+def _offset(analyzer: Analyzer, expr: Any, shifted: list[tuple[Any, tirx.Var]]) -> Any:
+    """``expr`` as a named dim plus a constant: what a window without strides makes of a dim."""
+    for dim, var in shifted:
+        difference = analyzer.simplify(expr - dim)
+        if isinstance(difference, tirx.IntImm):
+            return var + difference
+    return expr
 
 
 def _in_terms_of(analyzer: Analyzer, expr: tirx.FloorDiv, names: list[tuple[Any, tirx.Var]]) -> Any:
@@ -83,13 +96,17 @@ def _in_terms_of(analyzer: Analyzer, expr: tirx.FloorDiv, names: list[tuple[Any,
 
 
 def _tile(expr: tirx.FloorDiv, dim: Any) -> int | None:
-    """How many times coarser ``expr`` divides than the division inside ``dim``."""
-    divisors: list[int] = []
+    """How many times coarser ``expr`` divides than the division inside ``dim``, or than a ``dim`` without one."""
+    whole = int(expr.b.value) if isinstance(expr.b, tirx.IntImm) else 0
+    return next((whole // d for d in _divisors(dim) or [1] if whole > d > 0 and whole % d == 0), None)
+
+
+def _divisors(dim: Any) -> list[int]:
+    found: list[int] = []
 
     def visit(node: tirx.FloorDiv) -> None:
         if isinstance(node.b, tirx.IntImm):
-            divisors.append(int(node.b.value))
+            found.append(int(node.b.value))
 
     tvm_ffi.structural_walk(dim, (tirx.FloorDiv, visit))
-    whole = int(expr.b.value) if isinstance(expr.b, tirx.IntImm) else 0
-    return next((whole // d for d in divisors if whole > d > 0 and whole % d == 0), None)
+    return found
