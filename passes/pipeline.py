@@ -20,6 +20,7 @@ from .fold_constants import fold_constants
 from .legalize import legalize
 from .lift_conv1d import lift_conv1d
 from .name_dims import name_dims
+from .order_bindings import order_bindings
 from .outline_branches import outline_branches
 from .relax_alignment import relax_alignment
 from .select_kernels import select_kernels
@@ -80,6 +81,7 @@ PIPELINE: tuple[Step, ...] = (
     Step("name_dims", "O1", _counted(name_dims)),  # before fusion, which compares dims by structure
     Step("to_dataflow", "O1", _counted(to_dataflow)),
     Step("fuse", "O1", _FUSE),
+    Step("order_bindings", "O1", _counted(order_bindings)),
     Step("name_fused_dims", "O1", _counted(name_dims)),  # and after, as fusion puts the graph's dims back
 )
 """Before scheduling."""
