@@ -10,6 +10,8 @@ import tvm
 from tvm import s_tir, tirx
 from tvm.tirx.compilation_pipeline import PIPELINE_MAP, finalize_device_passes, register_tir_pipeline
 
+from .vectorize_math import expand_math
+
 NAME = "onnxkiln_cpu"
 
 
@@ -36,6 +38,7 @@ def _passes() -> list[tvm.transform.Pass]:
         s_tir.transform.RewriteUnsafeSelect(),
         tirx.transform.CommonSubexprElim(),
         tirx.transform.FP8ComputeLegalize(),
+        expand_math(),
         tirx.transform.VerifyMemory(),
         tirx.transform.AnnotateEntryFunc(),
         tirx.transform.SplitHostDevice(),

@@ -1,7 +1,7 @@
-"""Elementary functions on float32 as plain arithmetic, which LLVM vectorises at any width.
+"""Elementary functions on float32 as plain arithmetic, which LLVM compiles to vector instructions at any width.
 
-Each takes a float32 expression and gives one, within 4 ulp over the whole range (most within 2), denormal results
-included. Edges are IEEE's: NaN stays NaN, overflow is infinity, tanh and erf keep the sign of zero.
+Each takes a float32 expression, a scalar or a vector, and gives one, within 2.5 ulp over the whole range, denormal
+results included. Edges are IEEE's: NaN stays NaN, overflow is infinity, tanh and erf keep the sign of zero.
 
 Only operations that SSE2 has are used: rounding is done by adding and taking away 1.5 * 2^23 instead of ``floor``.
 Nothing here depends on whether a multiply and an add are fused. TVM's simplifier treats floats as real numbers
@@ -17,7 +17,7 @@ from typing import Any
 
 from tvm import tirx
 
-from .polynomials import ERF_SMALL, ERFC_EXPONENT, EXP, EXP2, LOG, TANH_SMALL, horner
+from .polynomials import ERF_SMALL, ERFC_EXPONENT, EXP, EXP2, LOG, SINH_SMALL, TANH_SMALL, horner
 
 Expr = Any
 
@@ -54,12 +54,36 @@ def _i(value: int) -> Expr:
     return tirx.const(value, "int32")
 
 
+def lanes_of(x: Expr) -> int:
+    """1 for a scalar."""
+    return int(str(x.ty.dtype).partition("x")[2] or 1)
+
+
+def typed_like(x: Expr, dtype: str) -> str:
+    """``dtype`` with as many lanes as ``x``."""
+    lanes = lanes_of(x)
+    return dtype if lanes == 1 else f"{dtype}x{lanes}"
+
+
 def _bits(x: Expr) -> Expr:
-    return tirx.reinterpret("int32", x)
+    return tirx.reinterpret(typed_like(x, "int32"), x)
 
 
 def _from_bits(x: Expr) -> Expr:
-    return tirx.reinterpret("float32", x)
+    return tirx.reinterpret(typed_like(x, "float32"), x)
+
+
+def _equal(x: Expr, value: float) -> Expr:
+    """Python's == compares the nodes of expressions."""
+    lanes = lanes_of(x)
+    return tirx.EQ(x, _f(value) if lanes == 1 else tirx.Broadcast(_f(value), lanes))
+
+
+def _select(condition: Expr, then: Expr, otherwise: Expr) -> Expr:
+    """TVM spreads scalars over lanes everywhere but in Select."""
+    lanes = lanes_of(condition)
+    values = [tirx.Broadcast(v, lanes) if lanes > lanes_of(v) else v for v in (then, otherwise)]
+    return tirx.Select(condition, *values)
 
 
 def _as_rounded(x: Expr) -> Expr:
@@ -68,7 +92,7 @@ def _as_rounded(x: Expr) -> Expr:
 
 
 def _at_most(x: Expr, bound: float) -> Expr:
-    return tirx.Select(x > _f(bound), _f(bound), x)
+    return _select(x > _f(bound), _f(bound), x)
 
 
 def _zero_below(let: Lets, x: Expr, bound: float, function: Callable[[Expr], Expr]) -> Expr:
@@ -77,8 +101,8 @@ def _zero_below(let: Lets, x: Expr, bound: float, function: Callable[[Expr], Exp
     Such x are taken out beforehand: a product that underflows costs a processor over a hundred cycles, and masks fill
     rows of attention scores with -inf.
     """
-    inside = let(tirx.Select(x < _f(bound), _f(0.0), x))
-    return tirx.Select(x < _f(bound), _f(0.0), let(function(inside)))
+    inside = let(_select(x < _f(bound), _f(0.0), x))
+    return _select(x < _f(bound), _f(0.0), let(function(inside)))
 
 
 def _scale(let: Lets, mantissa: Expr, rounded: Expr) -> Expr:
@@ -93,12 +117,13 @@ def _scale(let: Lets, mantissa: Expr, rounded: Expr) -> Expr:
     return mantissa * first * second
 
 
-def _exp(let: Lets, x: Expr) -> Expr:
-    """``e^x`` for -104 <= x <= 89."""
+def _exp(let: Lets, x: Expr, halvings: int = 0) -> Expr:
+    """``e^x / 2^halvings`` for -104 <= x <= 89, and a little more with halvings."""
     rounded = let(_as_rounded(x * _f(math.log2(math.e)) + _f(_ROUND)))
     n = let(rounded - _f(_ROUND))
     r = let((x - n * _f(_LN2_HIGH)) - n * _f(_LN2_LOW))
-    return _scale(let, let((r * r) * horner(r, EXP) + r + _f(1.0)), rounded)
+    power = let(rounded - _f(halvings)) if halvings else rounded
+    return _scale(let, let((r * r) * horner(r, EXP) + r + _f(1.0)), power)
 
 
 def exp(x: Expr) -> Expr:
@@ -122,7 +147,29 @@ def sigmoid(x: Expr) -> Expr:
     let = Lets()
     x = let(x)
     e = let(_zero_below(let, let(-tirx.abs(x)), -104.0, lambda inside: _exp(let, inside)))
-    return let.close(tirx.Select(x < _f(0.0), e, _f(1.0)) / (e + _f(1.0)))
+    return let.close(_select(x < _f(0.0), e, _f(1.0)) / (e + _f(1.0)))
+
+
+def _half_exponentials(let: Lets, size: Expr) -> tuple[Expr, Expr]:
+    """``e^size / 2`` and ``e^-size / 2`` for size >= 0; the first doesn't overflow before their sum does."""
+    grown = let(_exp(let, let(_at_most(size, 90.0)), halvings=1))
+    return grown, let(_f(0.25) / grown)
+
+
+def sinh(x: Expr) -> Expr:
+    let = Lets()
+    x = let(x)
+    size = let(tirx.abs(x))
+    grown, shrunk = _half_exponentials(let, size)
+    t = let(x * x)
+    near = (t * horner(t, SINH_SMALL)) * size + size
+    return let.close(_with_sign_of(_select(size > _f(1.0), grown - shrunk, near), x))
+
+
+def cosh(x: Expr) -> Expr:
+    let = Lets()
+    grown, shrunk = _half_exponentials(let, let(tirx.abs(x)))
+    return let.close(grown + shrunk)
 
 
 def _exp2_plain(let: Lets, x: Expr) -> Expr:
@@ -145,7 +192,7 @@ def tanh(x: Expr) -> Expr:
     far = _f(1.0) - _f(1.0) / (grown * _f(0.5) + _f(0.5))
     t = let(x * x)
     near = (t * horner(t, TANH_SMALL)) * size + size
-    return let.close(_with_sign_of(tirx.Select(size > _f(0.625), far, near), x))
+    return let.close(_with_sign_of(_select(size > _f(0.625), far, near), x))
 
 
 def erf(x: Expr) -> Expr:
@@ -156,7 +203,7 @@ def erf(x: Expr) -> Expr:
     far = _f(1.0) - _exp2_plain(let, let(horner(size, ERFC_EXPONENT)))
     t = let(x * x)
     near = horner(t, ERF_SMALL) * size + size
-    return let.close(_with_sign_of(tirx.Select(size > _f(0.92), far, near), x))
+    return let.close(_with_sign_of(_select(size > _f(0.92), far, near), x))
 
 
 def _split(let: Lets, x: Expr) -> tuple[Expr, Expr]:
@@ -175,16 +222,16 @@ def _log_parts(let: Lets, f: Expr) -> Expr:
 def _log_of_positive(let: Lets, x: Expr) -> tuple[Expr, Expr, Expr]:
     """(f, log(1 + f) - f, e) with ``x = (1 + f) * 2^e``; denormal x are scaled up first."""
     small = x < _f(2.0**-126)
-    m, e = _split(let, let(tirx.Select(small, x * _f(2.0**23), x)))
+    m, e = _split(let, let(_select(small, x * _f(2.0**23), x)))
     f = let(m - _f(1.0))
-    exponent = let((e - tirx.Select(small, _i(23), _i(0))).astype("float32"))
+    exponent = let((e - _select(small, _i(23), _i(0))).astype("float32"))
     return f, _log_parts(let, f), exponent
 
 
 def _log_edges(x: Expr, positive: Expr, result: Expr) -> Expr:
     """``result`` where ``positive`` is finite and above 0, which is x or 1 + x; -inf, NaN or infinity elsewhere."""
-    below = tirx.Select(positive == _f(0.0), _f(-math.inf), _f(math.nan))
-    return tirx.Select(positive > _f(0.0), tirx.Select(positive < _f(math.inf), result, x), below)
+    below = _select(_equal(positive, 0.0), _f(-math.inf), _f(math.nan))
+    return _select(positive > _f(0.0), _select(positive < _f(math.inf), result, x), below)
 
 
 def log(x: Expr) -> Expr:
@@ -222,28 +269,31 @@ def log1p(x: Expr) -> Expr:
     lost = x - _as_rounded(u - _f(1.0))
     m, e = _split(let, u)
     # Above 2^100 nothing of any weight is lost, and 2^-e would leave the normal range.
-    scale = _from_bits((_i(127) - tirx.Select(e > _i(100), _i(100), e)) << _i(23))
+    scale = _from_bits((_i(127) - _select(e > _i(100), _i(100), e)) << _i(23))
     f = let((m - _f(1.0)) + lost * scale)
-    e = let(e.astype("float32"))
+    e = let(e.astype(typed_like(e, "float32")))
     result = let((f + (_log_parts(let, f) + e * _f(_LN2_LOW))) + e * _f(_LN2_HIGH))
     # log1p(-0) is -0, which adding to 1 forgets.
-    return let.close(tirx.Select(x == _f(0.0), x, _log_edges(x, u, result)))
+    return let.close(_select(_equal(x, 0.0), x, _log_edges(x, u, result)))
 
 
-def power(x: Expr, exponent: float) -> Expr | None:
-    """``x ** exponent`` by multiplications and a square root; None where that isn't within 4 ulp or isn't short."""
+def has_short_form(exponent: float) -> bool:
+    """Whether ``power`` knows the exponent: few multiplications within 4 ulp."""
+    return exponent in (-2.0, -1.0, -0.5, 0.5, 1.0, 2.0, 3.0, 4.0)
+
+
+def power(x: Expr, exponent: float) -> Expr:
+    """``x ** exponent`` by multiplications and a square root. Raises ValueError if there is no short form."""
+    if not has_short_form(exponent):
+        raise ValueError(f"no short form of x ** {exponent}")
     let = Lets()
     x = let(x)
-    if exponent in (1.0, 2.0, 3.0, 4.0):
-        return let.close(_product(let, x, int(exponent)))
-    if exponent in (-1.0, -2.0):
-        # The inverse first: x * x may overflow where the result is no zero yet.
-        return let.close(_product(let, let(_f(1.0) / x), int(-exponent)))
-    if exponent == 0.5:
-        return let.close(_square_root(let, x))
-    if exponent == -0.5:
-        return let.close(_f(1.0) / _square_root(let, x))
-    return None
+    if abs(exponent) == 0.5:
+        root = _square_root(let, x)
+        return let.close(root if exponent > 0 else _f(1.0) / root)
+    # The inverse first: x * x may overflow where the result is no zero yet.
+    base = x if exponent > 0 else let(_f(1.0) / x)
+    return let.close(_product(let, base, int(abs(exponent))))
 
 
 def _product(let: Lets, x: Expr, count: int) -> Expr:
@@ -257,8 +307,8 @@ def _product(let: Lets, x: Expr, count: int) -> Expr:
 
 def _square_root(let: Lets, x: Expr) -> Expr:
     """What ``pow(x, 0.5)`` is: as sqrt, but +0 at -0 and infinity at -infinity."""
-    edge = tirx.Select(x == _f(0.0), _f(0.0), tirx.sqrt(x))
-    return let(tirx.Select(x == _f(-math.inf), _f(math.inf), edge))
+    edge = _select(_equal(x, 0.0), _f(0.0), tirx.sqrt(x))
+    return let(_select(_equal(x, -math.inf), _f(math.inf), edge))
 
 
 FUNCTIONS: dict[str, Callable[[Expr], Expr]] = {
@@ -267,6 +317,8 @@ FUNCTIONS: dict[str, Callable[[Expr], Expr]] = {
     "tanh": tanh,
     "erf": erf,
     "sigmoid": sigmoid,
+    "sinh": sinh,
+    "cosh": cosh,
     "log": log,
     "log2": log2,
     "log10": log10,

@@ -66,6 +66,8 @@ def main() -> None:
     show("LOG", *rounded(powers(r, 3, 8), np.log1p(r) - r + r * r / 2, 1 / np.abs(np.log1p(r))))
     x = chebyshev_points(0, 0.626)
     show("TANH_SMALL", *rounded(powers(x, 2, 10)[:, ::2], np.tanh(x) / x - 1, x / np.tanh(x)))
+    x = chebyshev_points(0, 1.001)
+    show("SINH_SMALL", *rounded(powers(x, 2, 6)[:, ::2], np.sinh(x) / x - 1, x / np.sinh(x)))
     x = chebyshev_points(0, 0.922)
     erf = np.array([math.erf(v) for v in x])
     show("ERF_SMALL", *rounded(powers(x, 0, 12)[:, ::2], erf / x - 1, x / erf))
