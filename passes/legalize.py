@@ -7,7 +7,7 @@ from tvm import relax
 
 from ..targets import Target
 from .constants import shape_of
-from .legalize_reductions import reduction_legalizers
+from .legalize_reductions import Legalizer, reduction_legalizers
 
 
 def _keep_view(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
@@ -19,7 +19,22 @@ def _keep_view(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
 _VIEWS = {f"relax.{name}": _keep_view for name in ("expand_dims", "squeeze", "flatten")}
 
 
+def _of_single_elements(legalize_reduction: Legalizer) -> Legalizer:
+    """A sum, mean, maximum... over axes of size 1 is its operand in another shape: a view too."""
+
+    def run(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+        dims, axes = shape_of(call.args[0]), call.attrs.axis
+        reduced = [] if dims is None else [dims[int(axis)] for axis in (range(len(dims)) if axes is None else axes)]
+        if dims is None or shape_of(call) is None or any(size != 1 for size in reduced):
+            return legalize_reduction(builder, call)
+        return relax.op.reshape(call.args[0], call.ty.shape)
+
+    return run
+
+
 def legalize(mod: tvm.IRModule, target: Target) -> tvm.IRModule:
     """Every operator but reshapes becomes a call of a function in the module."""
-    ours = {**_VIEWS, **reduction_legalizers(target.vector_lanes)}
-    return relax.transform.LegalizeOps(ours, skip_ops=["relax.reshape"])(mod)
+    reductions = reduction_legalizers(target.vector_lanes)
+    for kind in ("relax.sum", "relax.mean", "relax.max", "relax.min", "relax.prod"):
+        reductions[kind] = _of_single_elements(reductions[kind])
+    return relax.transform.LegalizeOps({**_VIEWS, **reductions}, skip_ops=["relax.reshape"])(mod)
