@@ -70,7 +70,7 @@ def _rows(build: relax.BlockBuilder, data: relax.Expr, axes: Any, dtypes: set[st
     for axis in reduced:
         length = length * shape[axis]
     length = length if isinstance(length, int) else Analyzer().simplify(length)
-    if 0 in shape:
+    if 0 in shape or length == 1:
         return None
     if len(reduced) == 1 and rank > 1:
         return _Rows(data, 1, length)
