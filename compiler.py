@@ -39,11 +39,13 @@ def compile(
     include_runtime: bool = True,
     outputs: Sequence[str] | None = None,
     progress: Progress | None = None,
+    reports: list[StepReport] | None = None,
 ) -> Path:
     """Compile the ONNX file ``model`` into the artifact folder ``output`` and return its path.
 
     ``shapes`` maps input names to dims: an int fixes one, a ``DimRange`` bounds it, a str names it. ``dump_ir`` is a
     folder for the module after each pass. ``outputs`` names values of the graph to give instead of its own outputs.
+    ``reports`` is a list that gets each pass's name, how often it applied, and its seconds.
     Raises KilnError: UsageError, ModelError, CompileError, ToolchainError.
     """
     _refuse_unbuilt(tune=tune, log=log, quantize=quantize, calibrate=calibrate)
@@ -59,7 +61,10 @@ def compile(
     imported = import_model(model, shapes, outputs=outputs)
     report("import", 1, 1)
     dump = Path(dump_ir) if dump_ir is not None else None
-    made = _compile_for(imported, targets, level, dump, include_runtime, report)
+    pipeline = Pipeline(level, dump)
+    made = _compile_for(imported, targets, pipeline, include_runtime, report)
+    if reports is not None:
+        reports += pipeline.reports
     return export(replace(made, request=asked), Path(output), force)
 
 
@@ -72,13 +77,11 @@ def _refuse_unbuilt(**options: Any) -> None:
 def _compile_for(
     imported: ImportedModel,
     targets: list[Target],
-    level: str,
-    dump: Path | None,
+    pipeline: Pipeline,
     include_runtime: bool,
     report: Progress,
 ) -> ExportRequest:
     report("optimize", 0, 1)
-    pipeline = Pipeline(level, dump)
     module = pipeline.optimize(imported.module, targets[0])
     module, weights = lift_weights(module)
     report("optimize", 1, 1)
@@ -96,7 +99,7 @@ def _compile_for(
         weights=weights,
         contract=imported.contract,
         source=Source(source.path.name, source.sha256, source.opsets, dict(source.external)),
-        level=level,
+        level=pipeline.level,
         passes=[_pass_report(step) for step in pipeline.reports],
         kernels=[_kernel(kernel) for kernel in kernels],
         include_runtime=include_runtime,

@@ -57,6 +57,7 @@ def execute(options: argparse.Namespace) -> None:
     start = time.perf_counter()
     with _progress(visible=sys.stderr.isatty() and not options.json) as progress:
         stages = _Stages(progress)
+        passes: list[Any] = []
         artifact = compile_model(
             options.model,
             options.output,
@@ -67,17 +68,28 @@ def execute(options: argparse.Namespace) -> None:
             force=options.force,
             include_runtime=not options.no_runtime,
             progress=stages,
+            reports=passes,
         )
     seconds = time.perf_counter() - start
     current = UP_TO_DATE in stages.seen
     if options.json:
         # Nothing is measured while compiling: every schedule is a template's default or the generic one.
         result = {"artifact": str(artifact), "seconds": round(seconds, 3), "measurements": 0}
-        print_json({**result, "log_hits": _tuning_records(artifact), "up_to_date": current})
+        steps = [{"name": p.name, "applied": p.applied, "seconds": round(p.seconds, 4)} for p in passes]
+        print_json({**result, "log_hits": _tuning_records(artifact), "up_to_date": current, "passes": steps})
     elif current:
         print(f"{artifact}: up to date (same model, options and compiler; --force compiles anew)")
     else:
+        if options.verbose:
+            print_passes(passes)
         print(f"{artifact}: compiled in {seconds:.1f} s (onnxkiln inspect {artifact} shows what is in it)")
+
+
+def print_passes(passes: list[Any]) -> None:
+    """One line a pass: how often it applied (where that is known), and its time."""
+    for step in passes:
+        applied = "" if step.applied is None else f"{step.applied} applied"
+        print(f"{step.name:32} {applied:>14} {step.seconds:8.3f} s")
 
 
 class _Stages:
