@@ -49,8 +49,9 @@ def compile(
     None and inputs that aren't mentioned keep the model's dims. ``level`` is O0 to O3. ``dump_ir`` names a folder that
     receives the module after each pass. ``force`` replaces an existing artifact. ``include_runtime=False`` leaves
     TVM's runtime library out. ``progress`` is called as ``progress(stage, done, total)``; ``reports`` is a list that
-    gets, per pass, an object with its ``name``, how often it ``applied`` (or None), and its ``seconds``. An ``output`` that was made
-    from the same model, options, versions and compiler is left as it is: the only stage is then ``UP_TO_DATE``.
+    gets, per pass, an object with its ``name``, how often it ``applied`` (or None), and its ``seconds``. An ``output``
+    that was made from the same model, options, versions and compiler is left as it is: the only stage is then
+    ``UP_TO_DATE``.
 
     Raises ``KilnError`` (see ``onnxkiln.errors``): what happened, where, and what to do.
     """
