@@ -74,7 +74,9 @@ def resolve_reshape(
         raise ConversionError(f"-1 can't be inferred beside a 0 in the new shape {list(target)}")
     if as_int(rest) is not None and as_int(numerator) is not None:
         if int(numerator) % int(rest):
-            raise ConversionError(f"shape {list(source)} can't become {list(target)}: {numerator} is no multiple of {rest}")
+            raise ConversionError(
+                f"shape {list(source)} can't become {list(target)}: {numerator} is no multiple of {rest}"
+            )
         dims[hole] = int(numerator) // int(rest)
         return dims
     dims[hole] = ctx.simplify(tirx.floordiv(numerator, rest))
@@ -123,7 +125,9 @@ def _resolve_at_run(ctx: Context, total: PrimExpr, dims: list[PrimExpr], maybe: 
         return dims
     for i in maybe:
         ctx.check(dims[i] >= -1)
-    known = product([tirx.Select(dim == -1, tirx.const(1, "int64"), dim) if i in maybe else dim for i, dim in enumerate(dims)])
+    known = product(
+        [tirx.Select(dim == -1, tirx.const(1, "int64"), dim) if i in maybe else dim for i, dim in enumerate(dims)]
+    )
     left = tirx.floordiv(_prim(total), tirx.max(_prim(known), tirx.const(1, "int64")))
     resolved = [tirx.Select(dim == -1, left, dim) if i in maybe else dim for i, dim in enumerate(dims)]
     resolved = [ctx.compact(dim) for dim in resolved]
@@ -170,11 +174,13 @@ def unsqueeze(ctx: Context, node: Node, inputs: Sequence[Value]) -> Value:
 def squeeze(ctx: Context, node: Node, inputs: Sequence[Value]) -> Value:
     dims = tensor_shape(inputs[0])
     axes = axes_of(ctx, node, inputs)
-    dropped = [i for i, dim in enumerate(dims) if as_int(dim) == 1] if axes is None else normalized_axes(axes, rank(inputs[0]))
+    dropped = (
+        [i for i, dim in enumerate(dims) if as_int(dim) == 1]
+        if axes is None
+        else normalized_axes(axes, rank(inputs[0]))
+    )
     for axis in dropped:
         if as_int(dims[axis]) not in (1, None):
             raise ConversionError(f"axis {axis} can't be squeezed: its size is {dims[axis]}")
         ctx.check(tirx.EQ(_prim(dims[axis]), tirx.const(1, "int64")))
     return ctx.reshape(inputs[0], [dim for i, dim in enumerate(dims) if i not in dropped])
-
-
