@@ -18,6 +18,9 @@ import tvm_ffi
 from tvm import tirx
 
 from ..schedules.vector_math import FUNCTIONS, has_short_form, lanes_of, power, typed_like
+from ..schedules.vector_trigonometry import TRIGONOMETRY
+
+_ALL = FUNCTIONS | TRIGONOMETRY
 
 MARK = "kiln.vector_math"
 """Attribute of functions whose calls ``expand_math`` replaces."""
@@ -113,7 +116,7 @@ def _name(call: tvm.ir.Call) -> str:
 
 def _is_replaced(call: tvm.ir.Call) -> bool:
     narrow = str(call.ty.dtype).partition("x")[0] in ("float32", "float16", "bfloat16")
-    return narrow and (_name(call) in FUNCTIONS or _power_of(call) is not None)
+    return narrow and (_name(call) in _ALL or _power_of(call) is not None)
 
 
 def _power_of(call: tvm.ir.Call) -> float | None:
@@ -138,4 +141,4 @@ def _split(call: tvm.ir.Call) -> tuple[Callable[[Any], Any], Any]:
         for one, other in ((x.a, x.b), (x.b, x.a)):
             if _scalar(one) == 1.0:
                 return FUNCTIONS["log1p"], other
-    return FUNCTIONS[name], x
+    return _ALL[name], x

@@ -31,6 +31,12 @@ ERF_SMALL = (0.12837915, -0.37612498, 0.11281843, -0.026767304, 0.004993955, -0.
 ERFC_EXPONENT = (-0.0028149437, -1.615725, -0.93934184, -0.13111146, 0.022368882, -0.0017921635)
 """``log2(erfc(x))`` for ``0.92 <= x <= 4``: 2^-25, of ``1 - erfc``."""
 
+SIN = (-0.16666655, 0.008332187, -0.00019517908)
+"""``(sin(r) / r - 1) / r^2`` over ``r^2``, ``|r| <= pi / 4``: 2^-27, of sin."""
+
+COS = (0.041666646, -0.001388731, 2.443233e-05)
+"""``(cos(r) - 1 + r^2 / 2) / r^4`` over ``r^2``, ``|r| <= pi / 4``: below 2^-30, of cos."""
+
 
 def horner(x: Any, coefficients: Sequence[float]) -> Any:
     """The polynomial's value as a float32 expression; each step is one fused multiply-add where the target has it."""

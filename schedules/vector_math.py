@@ -73,13 +73,14 @@ def _from_bits(x: Expr) -> Expr:
     return tirx.reinterpret(typed_like(x, "float32"), x)
 
 
-def _equal(x: Expr, value: float) -> Expr:
+def equal(x: Expr, value: float) -> Expr:
     """Python's == compares the nodes of expressions."""
     lanes = lanes_of(x)
-    return tirx.EQ(x, _f(value) if lanes == 1 else tirx.Broadcast(_f(value), lanes))
+    constant = tirx.const(value, str(x.ty.dtype).partition("x")[0])
+    return tirx.EQ(x, constant if lanes == 1 else tirx.Broadcast(constant, lanes))
 
 
-def _select(condition: Expr, then: Expr, otherwise: Expr) -> Expr:
+def select(condition: Expr, then: Expr, otherwise: Expr) -> Expr:
     """TVM spreads scalars over lanes everywhere but in Select."""
     lanes = lanes_of(condition)
     values = [tirx.Broadcast(v, lanes) if lanes > lanes_of(v) else v for v in (then, otherwise)]
@@ -92,7 +93,7 @@ def _as_rounded(x: Expr) -> Expr:
 
 
 def _at_most(x: Expr, bound: float) -> Expr:
-    return _select(x > _f(bound), _f(bound), x)
+    return select(x > _f(bound), _f(bound), x)
 
 
 def _zero_below(let: Lets, x: Expr, bound: float, function: Callable[[Expr], Expr]) -> Expr:
@@ -101,8 +102,8 @@ def _zero_below(let: Lets, x: Expr, bound: float, function: Callable[[Expr], Exp
     Such x are taken out beforehand: a product that underflows costs a processor over a hundred cycles, and masks fill
     rows of attention scores with -inf.
     """
-    inside = let(_select(x < _f(bound), _f(0.0), x))
-    return _select(x < _f(bound), _f(0.0), let(function(inside)))
+    inside = let(select(x < _f(bound), _f(0.0), x))
+    return select(x < _f(bound), _f(0.0), let(function(inside)))
 
 
 def _scale(let: Lets, mantissa: Expr, rounded: Expr) -> Expr:
@@ -147,7 +148,7 @@ def sigmoid(x: Expr) -> Expr:
     let = Lets()
     x = let(x)
     e = let(_zero_below(let, let(-tirx.abs(x)), -104.0, lambda inside: _exp(let, inside)))
-    return let.close(_select(x < _f(0.0), e, _f(1.0)) / (e + _f(1.0)))
+    return let.close(select(x < _f(0.0), e, _f(1.0)) / (e + _f(1.0)))
 
 
 def _half_exponentials(let: Lets, size: Expr) -> tuple[Expr, Expr]:
@@ -163,7 +164,7 @@ def sinh(x: Expr) -> Expr:
     grown, shrunk = _half_exponentials(let, size)
     t = let(x * x)
     near = (t * horner(t, SINH_SMALL)) * size + size
-    return let.close(_with_sign_of(_select(size > _f(1.0), grown - shrunk, near), x))
+    return let.close(_with_sign_of(select(size > _f(1.0), grown - shrunk, near), x))
 
 
 def cosh(x: Expr) -> Expr:
@@ -192,7 +193,7 @@ def tanh(x: Expr) -> Expr:
     far = _f(1.0) - _f(1.0) / (grown * _f(0.5) + _f(0.5))
     t = let(x * x)
     near = (t * horner(t, TANH_SMALL)) * size + size
-    return let.close(_with_sign_of(_select(size > _f(0.625), far, near), x))
+    return let.close(_with_sign_of(select(size > _f(0.625), far, near), x))
 
 
 def erf(x: Expr) -> Expr:
@@ -203,7 +204,7 @@ def erf(x: Expr) -> Expr:
     far = _f(1.0) - _exp2_plain(let, let(horner(size, ERFC_EXPONENT)))
     t = let(x * x)
     near = horner(t, ERF_SMALL) * size + size
-    return let.close(_with_sign_of(_select(size > _f(0.92), far, near), x))
+    return let.close(_with_sign_of(select(size > _f(0.92), far, near), x))
 
 
 def _split(let: Lets, x: Expr) -> tuple[Expr, Expr]:
@@ -222,16 +223,16 @@ def _log_parts(let: Lets, f: Expr) -> Expr:
 def _log_of_positive(let: Lets, x: Expr) -> tuple[Expr, Expr, Expr]:
     """(f, log(1 + f) - f, e) with ``x = (1 + f) * 2^e``; denormal x are scaled up first."""
     small = x < _f(2.0**-126)
-    m, e = _split(let, let(_select(small, x * _f(2.0**23), x)))
+    m, e = _split(let, let(select(small, x * _f(2.0**23), x)))
     f = let(m - _f(1.0))
-    exponent = let((e - _select(small, _i(23), _i(0))).astype("float32"))
+    exponent = let((e - select(small, _i(23), _i(0))).astype("float32"))
     return f, _log_parts(let, f), exponent
 
 
 def _log_edges(x: Expr, positive: Expr, result: Expr) -> Expr:
     """``result`` where ``positive`` is finite and above 0, which is x or 1 + x; -inf, NaN or infinity elsewhere."""
-    below = _select(_equal(positive, 0.0), _f(-math.inf), _f(math.nan))
-    return _select(positive > _f(0.0), _select(positive < _f(math.inf), result, x), below)
+    below = select(equal(positive, 0.0), _f(-math.inf), _f(math.nan))
+    return select(positive > _f(0.0), select(positive < _f(math.inf), result, x), below)
 
 
 def log(x: Expr) -> Expr:
@@ -269,12 +270,12 @@ def log1p(x: Expr) -> Expr:
     lost = x - _as_rounded(u - _f(1.0))
     m, e = _split(let, u)
     # Above 2^100 nothing of any weight is lost, and 2^-e would leave the normal range.
-    scale = _from_bits((_i(127) - _select(e > _i(100), _i(100), e)) << _i(23))
+    scale = _from_bits((_i(127) - select(e > _i(100), _i(100), e)) << _i(23))
     f = let((m - _f(1.0)) + lost * scale)
     e = let(e.astype(typed_like(e, "float32")))
     result = let((f + (_log_parts(let, f) + e * _f(_LN2_LOW))) + e * _f(_LN2_HIGH))
     # log1p(-0) is -0, which adding to 1 forgets.
-    return let.close(_select(_equal(x, 0.0), x, _log_edges(x, u, result)))
+    return let.close(select(equal(x, 0.0), x, _log_edges(x, u, result)))
 
 
 def has_short_form(exponent: float) -> bool:
@@ -307,8 +308,8 @@ def _product(let: Lets, x: Expr, count: int) -> Expr:
 
 def _square_root(let: Lets, x: Expr) -> Expr:
     """What ``pow(x, 0.5)`` is: as sqrt, but +0 at -0 and infinity at -infinity."""
-    edge = _select(_equal(x, 0.0), _f(0.0), tirx.sqrt(x))
-    return let(_select(_equal(x, -math.inf), _f(math.inf), edge))
+    edge = select(equal(x, 0.0), _f(0.0), tirx.sqrt(x))
+    return let(select(equal(x, -math.inf), _f(math.inf), edge))
 
 
 FUNCTIONS: dict[str, Callable[[Expr], Expr]] = {

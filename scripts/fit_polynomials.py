@@ -75,6 +75,10 @@ def main() -> None:
     erfc = np.array([math.erfc(v) for v in x])
     # An error of the exponent of erfc shows in erf as that error times erfc.
     show("ERFC_EXPONENT", *rounded(powers(x, 0, 6), np.log2(erfc), erfc * math.log(2) / (1 - erfc)))
+    x = chebyshev_points(0, math.pi / 4 * 1.001)
+    show("SIN", *rounded(powers(x, 2, 6)[:, ::2], np.sin(x) / x - 1, x / np.sin(x)))
+    x = x[x > 0.02]  # below, 1 - cos has no digits left in float64, and r^4 no weight
+    show("COS", *rounded(powers(x, 4, 6)[:, ::2], np.cos(x) - 1 + x * x / 2, 1 / np.cos(x)))
 
 
 if __name__ == "__main__":
