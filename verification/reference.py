@@ -72,7 +72,7 @@ class Reference:
 
     def _session(self, names: Sequence[str] | None) -> Any:
         options = self._runtime.SessionOptions()
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what goes wrong is raised, in the same words
         options.intra_op_num_threads = self._threads or 0
         folder = str(self._path.resolve().parent)
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
