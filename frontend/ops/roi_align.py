@@ -18,7 +18,6 @@ from ..shapes import never_has_elements, same_dim, zeros
 from ..values import PrimExpr, Value, tensor_dtype, tensor_shape
 from .gather import inside
 
-
 MOST_SAMPLES = 4096
 """Along one side of an output element: an infinite box must not take for ever."""
 
