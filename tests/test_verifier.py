@@ -166,6 +166,16 @@ def test_changed_external_data_is_another_model(tmp_path):
     assert not verify(artifact, model, force=True, bisect=False).agrees
 
 
+def test_a_node_of_a_model_with_external_data_is_found(tmp_path, monkeypatch):
+    (tmp_path / "w.bin").write_bytes(tiny_models.WEIGHT.tobytes())
+    nodes = [oh.make_node("MatMul", ["x", "w"], ["product"]), oh.make_node("Neg", ["product"], ["y"])]
+    weight = tiny_models.external("w", tiny_models.WEIGHT, location="w.bin")
+    model = tiny_models.save(tiny_models.matmul(weight, nodes), tmp_path)
+    plant(monkeypatch, "MatMul", slightly_more)
+    report = verify(onnxkiln.compile(model, tmp_path / "out", level="O0", include_runtime=False), model)
+    assert (report.finding.node.name, report.finding.probes) == ("product", 1)
+
+
 def test_wrong_feeds_are_refused(artifact, model):
     with pytest.raises(InputError):
         verify(artifact, model, {"x": np.zeros((2, 4), np.float32)})

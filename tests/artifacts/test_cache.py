@@ -1,6 +1,7 @@
 """The build cache: what counts as unchanged, what as another build, and what is no answer at all."""
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -120,16 +121,31 @@ def test_shapes_survive_the_manifest():
     assert shapes_of(request(shapes=shapes)) == shapes
 
 
-def test_the_answer_needs_no_tvm(tmp_path):
-    model = tiny_models.save(tiny_models.inside(), tmp_path)
-    onnxkiln.compile(model, tmp_path / "out", level="O0", include_runtime=False)
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """The folder in which ``model.onnx`` was compiled to ``out``."""
+    folder = tmp_path_factory.mktemp("compiled")
+    model = tiny_models.save(tiny_models.inside(), folder)
+    onnxkiln.compile(model, folder / "out", include_runtime=False)
+    return folder
+
+
+def test_another_process_and_folder_give_the_same_bytes(compiled, tmp_path):
+    shutil.copy(compiled / "model.onnx", tmp_path)
+    code = "import onnxkiln; onnxkiln.compile('model.onnx', 'again', include_runtime=False)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env={**os.environ, "PYTHONHASHSEED": "7"})
+    files = {path.name: path.read_bytes() for path in (compiled / "out").iterdir()}
+    assert {path.name: path.read_bytes() for path in (tmp_path / "again").iterdir()} == files
+
+
+def test_the_answer_needs_no_tvm(compiled):
     code = """
 import sys
 import onnxkiln
 stages = []
 note = lambda stage, *_: stages.append(stage)
-onnxkiln.compile("model.onnx", "out", level="O0", include_runtime=False, progress=note)
+onnxkiln.compile("model.onnx", "out", include_runtime=False, progress=note)
 assert stages == [onnxkiln.UP_TO_DATE], stages
 assert not {"tvm", "onnx"} & set(sys.modules)
 """
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=compiled)
