@@ -42,11 +42,12 @@ class Difference:
 class VerifyReport:
     """``outputs`` compared one by one; where one differs, ``finding`` is the first differing node (or nodes).
 
-    ``difference`` is that of ``finding.value``. ``inputs`` has dtypes and shapes; ``notes`` say what the reader should
-    know, such as why no node is named.
+    ``library`` is the artifact's that ran, the one for this processor. ``difference`` is that of ``finding.value``.
+    ``inputs`` has dtypes and shapes; ``notes`` say what the reader should know, such as why no node is named.
     """
 
     artifact: str
+    library: str
     model: str
     inputs: Mapping[str, str]
     outputs: tuple[Comparison, ...]
@@ -101,6 +102,7 @@ def verify(
             notes.append(error.message)
     report = VerifyReport(
         str(artifact),
+        library,
         str(model),
         {name: f"{array.dtype}{list(array.shape)}" for name, array in used.items()},
         tuple(_compare(name, expected, found) for name in reference.outputs),
@@ -181,6 +183,8 @@ class _Search:
             asked = [name for name in names if name in expected]
             found = self._compiled(compile_model, model, asked) if asked else {}
         except KilnError as error:
+            if _is_interrupt(error):
+                raise KeyboardInterrupt from error
             raise ProbeFailed(error.message) from error
         differing = self._note_differences(expected, found)
         return {name: name in differing for name in asked}
@@ -209,6 +213,15 @@ class _Search:
             return True
         now = describe_request(self._target, None, self._manifest.level)
         return any(made.get(key) != now[key] for key in ("compiler", "versions"))
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error: TVM rewraps what crosses its C++ code, and keeps the name as text."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt) or "KeyboardInterrupt" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _target_of(manifest: Manifest, path: str) -> str:

@@ -73,7 +73,7 @@ def execute(options: argparse.Namespace) -> int:
 
 def _show(report: VerifyReport) -> None:
     verdict = "agrees" if report.agrees else "DOES NOT AGREE"
-    print(f"{report.artifact} {verdict} with ONNX Runtime on {report.model}")
+    print(f"{report.artifact} ({report.library}) {verdict} with ONNX Runtime on {report.model}")
     print_section("inputs", "\n".join(f"{name}: {kind}" for name, kind in report.inputs.items()))
     print_section("outputs", "\n".join(map(str, report.outputs)))
     if report.finding is not None and report.finding.reproduced:

@@ -12,7 +12,7 @@ from tvm import relax
 
 import onnxkiln
 from onnxkiln.artifacts.random_feeds import random_feeds
-from onnxkiln.errors import InputError, ModelError, ToolchainError, UsageError
+from onnxkiln.errors import CompileError, InputError, ModelError, ToolchainError, UsageError
 from onnxkiln.frontend import converter
 from onnxkiln.verifier import verify
 
@@ -127,6 +127,21 @@ def test_an_artifact_that_is_wrong_alone_is_said_to_be(model, tmp_path, monkeypa
     report = verify(wrong, model)
     assert not report.finding.reproduced
     assert "compiled anew" in report.notes[0]
+
+
+def test_ctrl_c_is_not_taken_for_a_failed_probe(model, tmp_path, monkeypatch):
+    plant(monkeypatch, "Softmax", slightly_more)
+    wrong = onnxkiln.compile(model, tmp_path / "wrong", include_runtime=False)
+
+    def interrupted(*_arguments, **_options):
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:
+            raise CompileError("the pass failed") from error
+
+    monkeypatch.setattr("onnxkiln.compiler.compile", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        verify(wrong, model)
 
 
 def test_without_the_compiler_only_outputs_are_compared(model, tmp_path, monkeypatch):

@@ -37,7 +37,7 @@ def wrong(tmp_path, monkeypatch):
 def test_agreement_is_exit_code_0(kiln, artifact):
     outcome = kiln("verify", artifact, MODEL, "--dim", "batch=2", "--seed", "3")
     assert outcome.code == 0, outcome.err
-    assert "agrees with ONNX Runtime" in outcome.out
+    assert "(model.so) agrees with ONNX Runtime" in outcome.out
     assert "x: float32[2, 3, 32, 32]" in outcome.out
 
 
