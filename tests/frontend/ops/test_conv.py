@@ -38,7 +38,8 @@ def runtime(x: np.ndarray, *rest: object, **attributes: object) -> Case:
 
 @pytest.mark.parametrize("dims", ["fixed", "open"])
 def test_two_dimensions(dims):
-    cases = [runtime(X, weights(6, 4, 3, 2), dims=dims, **attributes) for attributes in ATTRIBUTES]
+    kinds = ATTRIBUTES if dims == "fixed" else ATTRIBUTES[1:4]
+    cases = [runtime(X, weights(6, 4, 3, 2), dims=dims, **attributes) for attributes in kinds]
     cases += [runtime(X, weights(6, 4 // g, 3, 3), Const(floats(6)), group=g, pads=[1] * 4, dims=dims) for g in (1, 2)]
     cases += [runtime(X, weights(8, 1, 3, 3), Const(floats(8)), group=4, strides=[2, 2], dims=dims)]
     cases += [runtime(X, weights(4, 1, 5, 3), group=4, auto_pad="SAME_UPPER", strides=[2, 2], dims=dims)]

@@ -30,7 +30,8 @@ WINDOWS = [
 
 @pytest.mark.parametrize("dims", ["fixed", "open"])
 def test_max_pool(dims):
-    cases = [by_runtime(case("MaxPool", X, dims=dims, **window)) for window in WINDOWS]
+    windows = WINDOWS if dims == "fixed" else WINDOWS[1::3]
+    cases = [by_runtime(case("MaxPool", X, dims=dims, **window)) for window in windows]
     cases += [
         by_runtime(case("MaxPool", LINE, kernel_shape=[3], strides=[2], pads=[1, 1], dims=dims)),
         by_runtime(
@@ -63,7 +64,7 @@ def test_max_pool_with_indices(dims):
 def test_average_pool(dims):
     cases = [
         by_runtime(case("AveragePool", X, count_include_pad=include, dims=dims, **window))
-        for window, include in itertools.product(WINDOWS, (0, 1))
+        for window, include in itertools.product(WINDOWS if dims == "fixed" else WINDOWS[4:9:2], (0, 1))
     ]
     cases += [
         by_runtime(case("AveragePool", LINE, kernel_shape=[3], strides=[2], pads=[1, 1], dims=dims)),
