@@ -17,10 +17,8 @@ import tvm
 import tvm_ffi
 from tvm import tirx
 
-from ..schedules.vector_math import FUNCTIONS, has_short_form, lanes_of, power, typed_like
-from ..schedules.vector_trigonometry import TRIGONOMETRY
-
-_ALL = FUNCTIONS | TRIGONOMETRY
+from ..schedules.vector_expressions import lanes_of, typed_like
+from ..schedules.vector_math import FUNCTIONS, has_short_form, power
 
 MARK = "kiln.vector_math"
 """Attribute of functions whose calls ``expand_math`` replaces."""
@@ -116,7 +114,7 @@ def _name(call: tvm.ir.Call) -> str:
 
 def _is_replaced(call: tvm.ir.Call) -> bool:
     narrow = str(call.ty.dtype).partition("x")[0] in ("float32", "float16", "bfloat16")
-    return narrow and (_name(call) in _ALL or _power_of(call) is not None)
+    return narrow and (_name(call) in FUNCTIONS or _power_of(call) is not None)
 
 
 def _power_of(call: tvm.ir.Call) -> float | None:
@@ -141,4 +139,4 @@ def _split(call: tvm.ir.Call) -> tuple[Callable[[Any], Any], Any]:
         for one, other in ((x.a, x.b), (x.b, x.a)):
             if _scalar(one) == 1.0:
                 return FUNCTIONS["log1p"], other
-    return _ALL[name], x
+    return FUNCTIONS[name], x

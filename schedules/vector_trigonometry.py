@@ -14,7 +14,7 @@ from typing import Any
 from tvm import tirx
 
 from .polynomials import COS, SIN, horner
-from .vector_math import Lets, equal, lanes_of, select, typed_like
+from .vector_expressions import Lets, equal, f32, lanes_of, select, typed_like
 
 Expr = Any
 
@@ -27,10 +27,6 @@ _ROUND64 = 1.5 * 2.0**52
 
 def _d(value: float) -> Expr:
     return tirx.const(value, "float64")
-
-
-def _f(value: float) -> Expr:
-    return tirx.const(value, "float32")
 
 
 def _reduced(let: Lets, x: Expr) -> tuple[Expr, Expr]:
@@ -48,7 +44,7 @@ def _wave(let: Lets, r: Expr, quadrant: Expr) -> Expr:
     """``sin(r + quadrant * pi/2)``."""
     t = let(r * r)
     sine = (t * horner(t, SIN)) * r + r
-    cosine = (t * t) * horner(t, COS) + (_f(1.0) - t * _f(0.5))
+    cosine = (t * t) * horner(t, COS) + (f32(1.0) - t * f32(0.5))
     value = let(select(equal(quadrant & tirx.const(1, "int32"), 0), sine, cosine))
     return select(equal(quadrant & tirx.const(2, "int32"), 0), value, -value)
 
@@ -63,7 +59,7 @@ def _unless_far(x: Expr, near: Callable[[Lets, Expr], Expr], library: Callable[[
     let = Lets()
     x = let(x)
     inner = Lets()
-    far = _any(tirx.abs(x) > _f(_FAR))
+    far = _any(tirx.abs(x) > f32(_FAR))
     return let.close(tirx.if_then_else(far, library(x), inner.close(near(inner, x))))
 
 
@@ -81,7 +77,3 @@ def cos(x: Expr) -> Expr:
         return _wave(let, r, let(quadrant + tirx.const(1, "int32")))
 
     return _unless_far(x, near, tirx.cos)
-
-
-TRIGONOMETRY: dict[str, Callable[[Expr], Expr]] = {"sin": sin, "cos": cos}
-"""By the name of TIR's operator, without its prefix."""
