@@ -25,6 +25,7 @@ from .outline_branches import outline_branches
 from .relax_alignment import relax_alignment
 from .select_kernels import select_kernels
 from .to_dataflow import to_dataflow
+from .unify_scalars import unify_scalars
 from .vectorize_math import vectorize_math
 
 T = relax.transform
@@ -61,7 +62,8 @@ def _tvm(*passes: tvm.transform.Pass) -> Run:
 
 
 _CLEAN = _tvm(T.CanonicalizeBindings(), T.DeadCodeElimination())
-_FUSE = _tvm(T.AnnotateTIROpPattern(), T.FuseOps(), T.FuseTIR(), T.DeadCodeElimination())
+_GROUP = _tvm(T.AnnotateTIROpPattern(), T.FuseOps())
+_FUSE = _tvm(T.FuseTIR(), T.DeadCodeElimination())
 
 PIPELINE: tuple[Step, ...] = (
     Step("outline_branches", "O0", _counted(outline_branches)),
@@ -80,6 +82,8 @@ PIPELINE: tuple[Step, ...] = (
     Step("legalize", "O0", lambda mod, target: (legalize(mod, target), None)),
     Step("name_dims", "O1", _counted(name_dims)),  # before fusion, which compares dims by structure
     Step("to_dataflow", "O1", _counted(to_dataflow)),
+    Step("group", "O1", _GROUP),
+    Step("unify_scalars", "O1", _counted(unify_scalars)),
     Step("fuse", "O1", _FUSE),
     Step("order_bindings", "O1", _counted(order_bindings)),
     Step("name_fused_dims", "O1", _counted(name_dims)),  # and after, as fusion puts the graph's dims back
@@ -87,7 +91,7 @@ PIPELINE: tuple[Step, ...] = (
 """Before scheduling."""
 
 FINISHING: tuple[Step, ...] = (
-    Step("vectorize_math", "O2", _counted(vectorize_math)),
+    Step("vectorize_math", "O0", _counted(vectorize_math)),
     Step("relax_alignment", "O0", _counted(relax_alignment)),
 )
 """On scheduled functions, which no longer need to look simple."""
