@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import tvm
@@ -31,7 +33,7 @@ def network(x: relax.Expr) -> list[relax.Expr]:
 def test_levels_only_add_steps() -> None:
     for steps in (PIPELINE, FINISHING):
         names = [[step.name for step in steps_for(level, steps)] for level in LEVELS]
-        for smaller, larger in zip(names, names[1:], strict=False):
+        for smaller, larger in itertools.pairwise(names):
             assert [name for name in larger if name in smaller] == smaller
         assert names[-1] == [step.name for step in steps]
         assert len(set(names[-1])) == len(names[-1])
