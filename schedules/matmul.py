@@ -53,6 +53,15 @@ def matmul(data: te.Tensor, weight: te.Tensor, columns: int, tile: int) -> te.Te
     return te.compute([*outer, rows, columns], lambda *index: tiles[index], name="rows")
 
 
+def summands(depth: int) -> int:
+    """How many products one accumulator sums before the sum goes to a second one.
+
+    Rounding errors grow with the length of a chain of additions: two short chains keep the error of a dot product of
+    thousands near that of hundreds (Higham, "The accuracy of floating point summation", 1993).
+    """
+    return next((part for part in range(256, 63, -1) if depth % part == 0), depth)
+
+
 class Matmul:
     """Parameters: ``blocks``, the 16-lane blocks of a tile. The rows are fixed by the expression."""
 
@@ -74,21 +83,41 @@ class Matmul:
         rows = int(schedule.get(anchor).annotations["rows"])
         before, output = finish_epilogue(schedule, anchor)
         *outer, i, j, k = schedule.get_loops(anchor)
+        depth = extent(schedule, k) or 1
         i_tile, i_inner = schedule.split(i, [None, rows])
         j_tile, j_block, lane = schedule.split(j, [None, parameters["blocks"], BLOCK])
+        partial = None
+        if summands(depth) < depth:
+            k, _ = schedule.split(k, [None, summands(depth)])
+            partial = schedule.rfactor(k, 0)
+            *outer, i_tile, i_inner, j_tile, j_block, lane, k = schedule.get_loops(anchor)
         schedule.reorder(*outer, j_tile, i_tile, k, i_inner, j_block, lane)
         schedule.reverse_compute_at(output, i_tile)
         vectorize_rows(schedule, output)
+        sums = [(anchor, k)] if partial is None else [(anchor, k), self._tile_partial(schedule, partial, k, rows)]
         schedule.vectorize(lane)
         schedule.unroll(j_block)
         schedule.unroll(i_inner)
-        self._parallelize(schedule, [*outer, j_tile], i_tile, k, rows * parameters["blocks"] * BLOCK)
+        self._parallelize(schedule, [*outer, j_tile], i_tile, depth, rows * parameters["blocks"] * BLOCK)
         schedule_prologue(schedule, before, target)
-        schedule.decompose_reduction(anchor, k)
+        for block, loop in sums:
+            schedule.decompose_reduction(block, loop)
 
-    def _parallelize(self, schedule: Schedule, outer: list[Any], i_tile: Any, k: Any, tile: int) -> None:
+    def _tile_partial(self, schedule: Schedule, partial: SBlockRV, k: Any, rows: int) -> tuple[SBlockRV, Any]:
+        """The sum of one part of the products, in registers, beside the sum of such sums."""
+        schedule.compute_at(partial, k)
+        loops = schedule.get_loops(partial)
+        tile = [loops[-3]] if rows > 1 else []
+        block, lane = schedule.split(loops[-2], [None, BLOCK])
+        schedule.reorder(loops[-1], *tile, block, lane)
+        schedule.vectorize(lane)
+        for loop in (*tile, block):
+            schedule.unroll(loop)
+        return partial, loops[-1]
+
+    def _parallelize(self, schedule: Schedule, outer: list[Any], i_tile: Any, depth: int, tile: int) -> None:
         counts = [extent(schedule, loop) for loop in [*outer, i_tile]]
-        work = tile * (extent(schedule, k) or 1)
+        work = tile * depth
         for count in counts:
             work *= count or 1
         if work < 4 * PARALLEL_MIN_WORK and None not in counts:
