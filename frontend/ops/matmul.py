@@ -11,7 +11,7 @@ import numpy as np
 from tvm import relax, tirx
 
 from ...errors import ConversionError
-from ..context import Context, prim_list
+from ..context import Context
 from ..node import Node
 from ..registry import converter
 from ..shapes import emit_if_shape, same_dim
@@ -51,13 +51,16 @@ def matmul(ctx: Context, left: Value, right: Value) -> relax.Expr:
 
 
 def _with_dims(ctx: Context, value: Value, dims: Sequence[PrimExpr]) -> relax.Expr:
-    """The value broadcast to ``dims``; those that are known to be equal are renamed, which costs nothing."""
+    """The value broadcast to ``dims``; those that are known to be equal are renamed by a reshape, which costs nothing.
+
+    A match would tell the passes that two dims are one, and they would then mix the names up.
+    """
     if len(tensor_shape(value)) < 2:
         dims = list(dims[-1:])
     wide = broadcast_to(ctx, value, dims)
     if all(a is b or str(a) == str(b) for a, b in zip(tensor_shape(wide), dims, strict=True)):
         return wide
-    return ctx.builder.match_cast(wide, relax.TensorType(prim_list(dims), tensor_dtype(value)))
+    return ctx.tensor(ctx.reshape(wide, dims))
 
 
 @converter("Gemm")
