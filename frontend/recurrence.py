@@ -21,6 +21,14 @@ from .values import PrimExpr
 Activation = Callable[[PrimExpr], PrimExpr]
 
 
+TOGETHER = 8
+"""Rows of the recurrent weight that are multiplied in one pass."""
+
+
+LANES = 16
+"""Neighbouring elements that are handled at once."""
+
+
 @dataclass(frozen=True)
 class Layer:
     """One direction of one layer. ``gates`` is 4 (LSTM), 3 (GRU) or 1 (RNN)."""
@@ -59,10 +67,26 @@ class Step:
     def multiply(self, target: Any, base: PrimExpr, source: Any, first: int, count: int) -> None:
         """target[base + j] += source's row times the recurrent weight's columns ``first`` to ``first + count``."""
         size, width = self.layer.hidden, self.layer.gates * self.layer.hidden
-        with T.serial(prim(0), prim(size)) as k:
-            factor = T.bind(source[self.at_state + k])
-            with T.serial(prim(0), prim(count)) as j:
-                target[base + j] = target[base + j] + factor * self.recurrent[k * width + first + j]
+
+        def rows(k: PrimExpr, together: int) -> None:
+            factors = [T.bind(source[self.at_state + k + i]) for i in range(together)]
+
+            def add(j: PrimExpr) -> None:
+                total = target[base + j]
+                for i, factor in enumerate(factors):
+                    total = total + factor * self.recurrent[(k + i) * width + first + j]
+                target[base + j] = total
+
+            with T.serial(prim(0), prim(count // LANES)) as part, T.vectorized(prim(0), prim(LANES)) as lane:
+                add(part * LANES + lane)
+            with T.serial(prim(count // LANES * LANES), prim(count)) as j:
+                add(j)
+
+        # Several rows at a time, so that the target is loaded and stored less often.
+        with T.serial(prim(0), prim(size // TOGETHER)) as block:
+            rows(T.bind(block * TOGETHER), TOGETHER)
+        with T.serial(prim(size // TOGETHER * TOGETHER), prim(size)) as k:
+            rows(k, 1)
 
 
 def lstm_step(step: Step) -> None:

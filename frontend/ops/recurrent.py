@@ -79,6 +79,12 @@ def _swapped(ctx: Context, value: Value | None) -> Value | None:
     return None if value is None else ctx.emit(relax.op.permute_dims(ctx.tensor(value), [1, 0, 2]))
 
 
+def _transposed(ctx: Context, matrix: Value) -> Value:
+    if isinstance(matrix, np.ndarray):
+        return np.ascontiguousarray(matrix.T)
+    return ctx.emit(relax.op.permute_dims(ctx.tensor(matrix)))
+
+
 def _joined(ctx: Context, parts: list[relax.Expr], axis: int) -> relax.Expr:
     shape = list(tensor_shape(parts[0]))
     expanded = [ctx.tensor(ctx.reshape(part, [*shape[:axis], 1, *shape[axis:]])) for part in parts]
@@ -140,11 +146,12 @@ def _run(ctx: Context, given: Given, layer: Layer, direction: int) -> list[relax
     size, width, dtype = layer.hidden, layer.gates * layer.hidden, tensor_dtype(given.x)
 
     def part(value: Value) -> Value:
+        if isinstance(value, np.ndarray):
+            return value[direction]
         return ctx.reshape(take_cuts(ctx, value, {0: Cut(direction, 1, 1)}), tensor_shape(value)[1:])
 
-    weight = ctx.emit(relax.op.permute_dims(ctx.tensor(part(given.weight))))
-    recurrent = ctx.emit(relax.op.permute_dims(ctx.tensor(part(given.recurrent))))
-    projected = ctx.emit(relax.op.matmul(ctx.tensor(given.x), weight))
+    weight, recurrent = (_transposed(ctx, part(matrix)) for matrix in (given.weight, given.recurrent))
+    projected = ctx.emit(relax.op.matmul(ctx.tensor(given.x), ctx.tensor(weight)))
     bias: Value = np.zeros(size, dtype)
     if given.bias is not None:
         projected, bias = _with_bias(ctx, projected, part(given.bias), layer, dtype)
