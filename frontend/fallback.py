@@ -22,6 +22,7 @@ _TAKES_SHAPES = {"Reshape", "Resize", "ConstantOfShape", "Expand"}
 
 _REFUSED = {
     "If", "Loop", "Scan", "NonMaxSuppression", "Unique", "NonZero", "AllClassNMS", "TopK", "MaxUnpool", "Attention",
+    "MaxRoiPool",
     "Optional", "OptionalGetElement", "OptionalHasElement", "SequenceConstruct", "SequenceEmpty", "SequenceErase",
     "SequenceInsert", "SequenceAt", "SequenceLength", "ConcatFromSequence", "SplitToSequence",
 }  # fmt: skip
