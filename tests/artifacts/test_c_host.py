@@ -84,8 +84,8 @@ def libraries_of(host, artifact):
     """Names of the libraries that the process opens, as the dynamic linker tells it."""
     done = run(host, artifact, feed=bytes(4096), environment={"LD_DEBUG": "files"})
     assert done.returncode == 0
-    words = done.stderr.decode().split()
-    return {Path(word).name for word, before in zip(words[1:], words) if before == "init:"}
+    lines = done.stderr.decode().splitlines()
+    return {Path(line.split("calling init: ", 1)[1]).name for line in lines if "calling init: " in line}
 
 
 def test_of_several_libraries_the_loaders_choice_is_opened(host, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -226,8 +227,8 @@ def test_a_folder_that_can_not_be_written(request_: Any) -> None:
 
 def fake_compiler(folder: Path, machine: str, elf_machine: int) -> Path:
     """A compiler that claims ``machine`` and writes the beginning of an ELF file of ``elf_machine``."""
-    path = folder / "fakecc"
-    path.write_text(f"""#!{sys.executable}
+    program = folder / "fakecc.py"
+    program.write_text(f"""
 import sys
 if sys.argv[1:] == ["-dumpmachine"]:
     print("{machine}")
@@ -237,6 +238,9 @@ else:
     header = bytes([127]) + b"ELF" + bytes(14) + ({elf_machine}).to_bytes(2, "little")
     open(sys.argv[sys.argv.index("-o") + 1], "wb").write(header)
 """)
+    path = folder / "fakecc"
+    # Through a shell: a first line that names the interpreter itself can't hold the spaces of a checkout's path.
+    path.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {shlex.quote(str(program))} "$@"\n')
     path.chmod(0o755)
     return path
 
