@@ -41,7 +41,7 @@ def _log_of_positive(let: Lets, x: Expr) -> tuple[Expr, Expr, Expr]:
     small = x < f32(2.0**-126)
     m, e = _split(let, let(select(small, x * f32(2.0**23), x)))
     f = let(m - f32(1.0))
-    exponent = let((e - select(small, i32(23), i32(0))).astype("float32"))
+    exponent = let((e - select(small, i32(23), i32(0))).astype(typed_like(x, "float32")))
     return f, _log_parts(let, f), exponent
 
 
