@@ -18,6 +18,7 @@ import tvm
 from onnx.reference import ReferenceEvaluator
 from tvm import relax
 
+import onnxkiln
 from onnxkiln.frontend import import_model
 from onnxkiln.passes.outline_branches import outline_branches
 
@@ -64,10 +65,15 @@ def case(
     return Case(op_type, inputs, attributes, outputs, dims, wanted)
 
 
-def check_cases(cases: Sequence[Case], opset: int = 20, rtol: float = 1e-5, atol: float = 1e-6) -> None:
-    """Compile all cases as one model and compare each output with the reference."""
+def check_cases(
+    cases: Sequence[Case], opset: int = 20, rtol: float = 1e-5, atol: float = 1e-6, artifact: bool = False
+) -> None:
+    """Compile all cases as one model and compare each output with the reference.
+
+    ``artifact`` goes the whole way, through all passes and schedules to a loaded artifact: slower, so for a few cases.
+    """
     model, feeds, references = _joined(cases, opset)
-    actual = run(model, feeds)
+    actual = run_artifact(model, feeds) if artifact else run(model, feeds)
     for name, result, reference in zip([o.name for o in model.graph.output], actual, references, strict=True):
         index = int(name.split("_")[0][1:])
         assert_same(result, reference, f"case {index}: {cases[index]}, {name}", rtol, atol)
@@ -99,6 +105,15 @@ def run(
 ) -> list[Array]:
     """Import, compile and run once."""
     return Compiled(model, shapes)(feeds)
+
+
+def run_artifact(model: onnx.ModelProto, feeds: Mapping[str, Array]) -> list[Array]:
+    """Compile to an artifact, load it and run once."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        onnx.save(model, path)
+        with onnxkiln.load(onnxkiln.compile(path, Path(folder) / "artifact")) as session:
+            return session.run(None, dict(feeds))
 
 
 class Compiled:
