@@ -79,7 +79,11 @@ def _conv2d(selector: _Selector, call: relax.Call) -> relax.Expr | None:
         tile = depthwise_conv2d.pixel_tile(width, kernel, selector.target)
         packed = constant(depthwise_conv2d.pack(weight))
         return selector.te(depthwise_conv2d.depthwise_conv2d, data, packed, strides, padding, dilation, tile)
-    return None
+    if not isinstance(shape[3], int):
+        return None
+    tile = conv2d.pixel_tile(width, conv2d.BLOCK, selector.target)
+    packed = constant(conv2d.pack_grouped(weight, groups))
+    return selector.te(conv2d.conv2d, data, packed, out, strides, padding, dilation, tile, groups)
 
 
 def _is_winograd(weight: np.ndarray, strides: list[int], dilation: list[int]) -> bool:

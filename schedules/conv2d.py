@@ -30,6 +30,29 @@ def pack(weight: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(padded.reshape(blocks, BLOCK, channels, height, width).transpose(0, 3, 4, 2, 1))
 
 
+def pack_grouped(weight: np.ndarray, groups: int) -> np.ndarray:
+    """[O, C / groups, kh, kw] → [ceil(O / 16), kh, kw, R, 16]: R input channels serve the 16 outputs of any block.
+
+    A block may span several groups: each output has zeros for the channels of the others. That multiplies in vain, but
+    in whole vectors, which narrow groups would not fill.
+    """
+    out, per_group, height, width = weight.shape
+    outputs = out // groups
+    blocks = -(-out // BLOCK)
+    spans = [_span(block, outputs, out) for block in range(blocks)]
+    reach = max(last - first + 1 for first, last in spans) * per_group
+    packed = np.zeros((blocks, height, width, reach, BLOCK), weight.dtype)
+    for o in range(out):
+        start = (o // outputs - spans[o // BLOCK][0]) * per_group
+        packed[o // BLOCK, :, :, start : start + per_group, o % BLOCK] = weight[o].transpose(1, 2, 0)
+    return packed
+
+
+def _span(block: int, outputs: int, out: int) -> tuple[int, int]:
+    """The first and last group that a block of 16 outputs belongs to; ``outputs`` is their number per group."""
+    return block * BLOCK // outputs, (min((block + 1) * BLOCK, out) - 1) // outputs
+
+
 def output_size(size: Any, kernel: int, stride: int, dilation: int, before: int, after: int) -> Any:
     """Output rows or columns of a convolution along one axis, simplified where symbolic."""
     result = (size + before + after - dilation * (kernel - 1) - 1) // stride + 1
@@ -72,13 +95,16 @@ def conv2d(
     padding: Sequence[int],
     dilation: Sequence[int],
     tile: int,
+    groups: int = 1,
 ) -> te.Tensor:
-    """[N, H, W, C] x packed [ceil(O / 16), kh, kw, C, 16] → [N, H', W', O].
+    """[N, H, W, C] x packed [ceil(O / 16), kh, kw, C, 16] → [N, H', W', O]; C is a fixed number.
+
+    The weights of several ``groups`` are those of ``pack_grouped``.
 
     Whole tiles are computed: pixels past the row's last repeat it, so no load leaves the buffer.
     """
     _, kh, kw, channels, _ = (int(dim) for dim in weight.shape)
-    n, h, w, _ = data.shape
+    n, h, w, total = data.shape
     top, left, bottom, right = padding
     rows = output_size(h, kh, strides[0], dilation[0], top, bottom)
     columns = output_size(w, kw, strides[1], dilation[1], left, right)
@@ -89,11 +115,13 @@ def conv2d(
 
     def pixel(b: Any, y: Any, x: Any, o: Any) -> Any:
         column = (x if any(padding) else tirx.min(x, columns - 1)) * strides[1] + rx * dilation[1]
-        value = source[b, y * strides[0] + ry * dilation[0], column, rc]
+        first = o // BLOCK * BLOCK // (out_channels // groups) * (total // groups)
+        channel = rc if groups == 1 else tirx.min(first + rc, total - 1)  # past the last one weights are zero
+        value = source[b, y * strides[0] + ry * dilation[0], column, channel]
         return te.sum(value * weight[o // BLOCK, ry, rx, rc, o % BLOCK], axis=[ry, rx, rc])
 
     padded = (n, rows, width, weight.shape[0] * BLOCK)
-    tiles = te.compute(padded, pixel, name="conv2d", attrs={TEMPLATE_KEY: NAME, "pixels": tile})
+    tiles = te.compute(padded, pixel, name="conv2d", attrs={TEMPLATE_KEY: NAME, "pixels": tile, "groups": groups})
     return te.compute((n, rows, columns, out_channels), lambda *index: tiles[index], name="pixels")
 
 
@@ -103,6 +131,8 @@ class Conv2d:
     name = NAME
 
     def space(self, schedule: Schedule, anchor: SBlockRV, target: Target) -> Mapping[str, list[int]]:
+        if int(schedule.get(anchor).annotations["groups"]) > 1:
+            return {"blocks": [1]}  # blocks read channels of their own, so there is nothing to share
         count = (extent(schedule, schedule.get_loops(anchor)[3]) or BLOCK) // BLOCK
         return {"blocks": [n for n in range(1, 9) if count % n == 0]}
 
