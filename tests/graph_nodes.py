@@ -214,16 +214,19 @@ def picture(b: Builder, spatial: int, channels: int | None = None) -> Value:
     return b.input("float32", [batch, (count,) * ASSIGNMENTS, *sides])
 
 
-def _window(b: Builder, spatial: int, most_pad: int = 3) -> dict:
-    attributes: dict = {"kernel_shape": [b.choice([1, 2, 3, 3, 5]) for _ in range(spatial)]}
+def _window(b: Builder, x: Value, most_pad: int = 3) -> dict:
+    """A window that fits into ``x`` and never lies in the padding alone: there, ONNX leaves the answer open."""
+    sides = [min(axis) for axis in x.axes[2:]]
+    kernel = [b.choice([k for k in (1, 2, 3, 3, 5) if k <= max(1, side)]) for side in sides]
+    attributes: dict = {"kernel_shape": kernel}
     if b.chance(0.5):
-        attributes["strides"] = [b.choice([1, 2, 3]) for _ in range(spatial)]
+        attributes["strides"] = [b.choice([1, 2, 3]) for _ in kernel]
     if b.chance(0.6):
-        attributes["pads"] = [b.rng.randrange(most_pad) for _ in range(2 * spatial)]
+        attributes["pads"] = [b.rng.randrange(min(most_pad, k)) for k in kernel * 2]
     elif b.chance(0.2):
         attributes["auto_pad"] = b.choice(["SAME_UPPER", "SAME_LOWER", "VALID"])
     if b.chance(0.25):
-        attributes["dilations"] = [b.choice([1, 2]) for _ in range(spatial)]
+        attributes["dilations"] = [b.choice([1, 2]) if 2 * k - 1 <= side else 1 for k, side in zip(kernel, sides, strict=True)]
     return attributes
 
 
@@ -241,7 +244,7 @@ def conv(b: Builder) -> None:
     channels = x.axes[1][0]
     groups = b.choice([g for g in (1, 1, 2, 3, 4, channels) if channels % g == 0])
     out = groups * b.choice([1, 1, 2, 3, 5, 16])
-    window = _window(b, x.rank - 2)
+    window = _window(b, x)
     inputs = [x, _weight(b, [out, channels // groups, *window["kernel_shape"]])]
     if b.chance(0.5):
         inputs.append(_weight(b, [out]))
@@ -257,7 +260,7 @@ def conv_transpose(b: Builder) -> None:
     x = picture(b, b.choice([1, 2, 2]))
     channels = x.axes[1][0]
     groups = b.choice([g for g in (1, 1, 1, 2, channels) if channels % g == 0])
-    window = _window(b, x.rank - 2, 2)
+    window = _window(b, x, 2)
     window.pop("auto_pad", None)
     if b.chance(0.3) and "strides" in window:
         window["output_padding"] = [min(1, s - 1) for s in window["strides"]]
@@ -274,7 +277,7 @@ def pool(b: Builder) -> None:
         b.node(b.choice(["GlobalAveragePool", "GlobalMaxPool"]), x)
         return
     op = b.choice(["MaxPool", "AveragePool"])
-    window = _window(b, x.rank - 2, 2)
+    window = _window(b, x, 2)
     if b.chance(0.3) and "auto_pad" not in window:
         window["ceil_mode"] = 1
     if op == "AveragePool":

@@ -46,17 +46,23 @@ def wrapping(operation: BinaryOp) -> Scalar:
         dtype = str(a.ty.dtype)
         if not dtype.startswith("int"):
             return operation(a, b)
-        word = f"u{dtype}"
-        return operation(a.astype(word), b.astype(word)).astype(dtype)
+        return operation(_word(a), _word(b)).astype(dtype)
 
     return scalar
+
+
+def _word(x: PrimExpr) -> PrimExpr:
+    """The bits of a signed integer as an unsigned one; TVM refuses to cast a negative constant."""
+    unsigned = f"u{x.ty.dtype}"
+    if isinstance(x, tirx.IntImm) and x.value < 0:
+        return tirx.bitwise_not(tirx.const(~x.value, unsigned))
+    return x.astype(unsigned)
 
 
 def negated(x: PrimExpr) -> PrimExpr:
     """-x of a signed integer, which wraps for the least one; 0 - x in unsigned words would be simplified to 0."""
     dtype = str(x.ty.dtype)
-    word = x.astype(f"u{dtype}")
-    return (tirx.bitwise_not(word) + tirx.const(1, f"u{dtype}")).astype(dtype)
+    return (tirx.bitwise_not(_word(x)) + tirx.const(1, f"u{dtype}")).astype(dtype)
 
 
 def _plain(operation: BinaryOp, relax_op: RelaxOp, name: str) -> Callable[..., relax.Expr]:

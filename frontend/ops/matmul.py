@@ -83,7 +83,7 @@ def gemm(ctx: Context, node: Node, inputs: Sequence[Value | None]) -> Value:
         bias = aligned(ctx, node, [result, bias])[1]
     if beta != 1.0:
         scaled = isinstance(bias, np.ndarray)
-        bias = (bias * number(beta, bias)).astype(bias.dtype) if scaled else multiply(ctx, bias, number(beta, bias))
+        bias = np.asarray(bias * number(beta, bias), bias.dtype) if scaled else multiply(ctx, bias, number(beta, bias))
     return add(ctx, result, bias)
 
 

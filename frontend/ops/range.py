@@ -81,7 +81,7 @@ def constant_of_shape(ctx: Context, node: Node, inputs: Sequence[Value]) -> Valu
         if not known(size):
             ctx.check(size >= 0)
     elements = ctx.simplify(product(shape))
-    if known(elements) and int(elements) <= SMALL:
+    if known(*shape) and int(elements) <= SMALL:  # an open size may be multiplied by 0
         return np.full([int(size) for size in shape], fill, fill.dtype)
 
     def full(shape: list[PrimExpr]) -> te.Tensor:
