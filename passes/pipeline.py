@@ -21,6 +21,7 @@ from .legalize import legalize
 from .lift_conv1d import lift_conv1d
 from .name_dims import name_dims
 from .order_bindings import order_bindings
+from .order_scalars import order_scalars
 from .outline_branches import outline_branches
 from .relax_alignment import relax_alignment
 from .select_kernels import select_kernels
@@ -81,9 +82,11 @@ PIPELINE: tuple[Step, ...] = (
     Step("select_kernels", "O1", select_kernels),
     Step("legalize", "O0", lambda mod, target: (legalize(mod, target), None)),
     Step("name_dims", "O1", _counted(name_dims)),  # before fusion, which compares dims by structure
+    Step("order_scalars", "O0", _counted(order_scalars)),
     Step("to_dataflow", "O1", _counted(to_dataflow)),
     Step("group", "O1", _GROUP),
     Step("unify_scalars", "O1", _counted(unify_scalars)),
+    Step("order_fused_scalars", "O1", _counted(order_scalars)),
     Step("fuse", "O1", _FUSE),
     Step("order_bindings", "O1", _counted(order_bindings)),
     Step("name_fused_dims", "O1", _counted(name_dims)),  # and after, as fusion puts the graph's dims back
