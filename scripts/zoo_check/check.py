@@ -82,8 +82,8 @@ def _latency(artifact: Path, model: Path, work: Path, options: Options) -> dict[
 
 
 def _passed(result: dict[str, Any], entry: Entry) -> bool:
-    """All steps done, compiled in time, fast enough, and every case that ONNX Runtime accepts agrees."""
-    if "failure" in result or result["compile"]["seconds"] > entry.limit_s:
+    """All steps done, compiled in time to vector code, fast enough, each case that ONNX Runtime accepts agrees."""
+    if "failure" in result or result["compile"]["seconds"] > entry.limit_s or result["compile"]["scalar"]:
         return False
     if result.get("latency", {}).get("ratio", 0.0) > MOST_RATIO:
         return False

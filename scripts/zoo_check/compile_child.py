@@ -1,4 +1,4 @@
-"""Compiles one model and says how long that took and how much memory it needed.
+"""Compiles one model and says how long that took and how much memory it needed, and which functions are left as scalar loops.
 
     python -m zoo_check.compile_child MODEL.onnx ARTIFACT LEVEL
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import checkout  # noqa: F401  (makes onnxkiln importable)
 import onnxkiln
+from onnxkiln.artifacts.opening import OpenArtifact
 
 
 def main() -> None:
@@ -22,7 +23,10 @@ def main() -> None:
         onnxkiln.compile(model, artifact, level=level, force=True)
     except onnxkiln.KilnError as error:
         raise SystemExit(f"{type(error).__name__}: {error}") from None
-    print(json.dumps({"seconds": time.perf_counter() - start, "peak_bytes": _peak_bytes()}))
+    seconds = time.perf_counter() - start
+    with OpenArtifact(Path(artifact)) as opened:
+        scalar = [kernel.name for kernel in opened.manifest.kernels if not kernel.vectorized]
+    print(json.dumps({"seconds": seconds, "peak_bytes": _peak_bytes(), "scalar": scalar}))
 
 
 def _peak_bytes() -> int:

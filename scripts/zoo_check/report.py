@@ -47,6 +47,7 @@ def _failures(result: dict[str, Any]) -> list[str]:
     words = [result["failure"]] if "failure" in result else []
     if not result["passed"] and "compile" in result and result["compile"]["seconds"] > result["limit_s"]:
         words.append(f"compiling took {result['compile']['seconds']:.0f} s, the limit is {result['limit_s']:.0f} s")
+    words += [f"{name} is left as scalar loops" for name in result.get("compile", {}).get("scalar", [])]
     ratio = result.get("latency", {}).get("ratio", 0.0)
     if ratio > MOST_RATIO:
         words.append(f"{ratio:.1f} times ONNX Runtime's time, the limit is {MOST_RATIO:.0f} times")

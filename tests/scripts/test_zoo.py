@@ -46,15 +46,19 @@ def test_random_inputs_keep_their_ranges_and_differ_by_seed():
     assert not np.array_equal(cases["seed 0"]["past.0"], cases["seed 1"]["past.0"])
 
 
+COMPILED = {"seconds": 1, "peak_bytes": 1, "scalar": []}
+
+
 def result(**changes):
     cases = [{"case": str(number), "problems": [], "error": 0.0, "used": 0.0} for number in range(5)]
-    return {"model": "tiny", "limit_s": 10, "compile": {"seconds": 1, "peak_bytes": 1}, "cases": cases, **changes}
+    return {"model": "tiny", "limit_s": 10, "compile": COMPILED, "cases": cases, **changes}
 
 
 def test_what_counts_as_passed():
     assert _passed(result(), entry())
     assert not _passed(result(failure="crash"), entry())
-    assert not _passed(result(compile={"seconds": 11, "peak_bytes": 1}), entry())
+    assert not _passed(result(compile={**COMPILED, "seconds": 11}), entry())
+    assert not _passed(result(compile={**COMPILED, "scalar": ["mean"]}), entry())
     assert _passed(result(latency={"ratio": 8.0}), entry())
     assert not _passed(result(latency={"ratio": 8.1}), entry())
     cases = result()["cases"]
@@ -65,10 +69,12 @@ def test_what_counts_as_passed():
 
 
 def test_the_report_says_what_failed():
-    slow = result(compile={"seconds": 11, "peak_bytes": 1}, passed=False)
+    slow = result(compile={**COMPILED, "seconds": 11}, passed=False)
     wrong = result(cases=[{"case": "batch=3", "problems": ["y: differs"], "error": 1.0, "used": 2.0}], passed=False)
     behind = result(latency={"ms": 90.0, "onnxruntime_ms": 10.0, "ratio": 9.0}, passed=False)
-    text = format_results([slow, wrong, behind])
+    scalar = result(compile={**COMPILED, "scalar": ["mean"]}, passed=False)
+    text = format_results([slow, wrong, behind, scalar])
+    assert "tiny: mean is left as scalar loops" in text
     assert "9.0 times ONNX Runtime's time, the limit is 8 times" in text
     assert "compiling took 11 s, the limit is 10 s" in text
     assert "tiny: batch=3: y: differs" in text
