@@ -1,4 +1,4 @@
-"""Compiles one model and says how long that took and how much memory it needed, and which functions are left as scalar loops.
+"""Compiles one model; says how long that took, how much memory it needed, and which functions stay scalar loops.
 
     python -m zoo_check.compile_child MODEL.onnx ARTIFACT LEVEL
 """
