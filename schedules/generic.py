@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import tvm
+import tvm_ffi
 from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV, ScheduleError
 
-from .blocks import all_blocks, as_int, extent, is_spatial, split_loops, uses_expensive_maths
+from .blocks import all_blocks, as_int, depends_on, extent, is_spatial, split_loops, uses_expensive_maths
 
 PARALLEL_MIN_WORK = 1 << 14
 """Elements: below it starting the thread pool costs more than a second core saves."""
@@ -79,7 +81,7 @@ def _schedule_reduction(
     if size is not None and size < 2:
         parallelize(schedule, spatial, work)
         return
-    outer = vectorize_loop(schedule, inner, lanes, mark=False)
+    outer = vectorize_loop(schedule, inner, lanes, mark=False, peel=not _has_conditions(schedule, block))
     vector = schedule.get_loops(block)[len(spatial) - 1 + len(outer)]
     schedule.reorder(*reduction, vector)
     schedule.vectorize(vector)
@@ -98,10 +100,29 @@ def _fuse_short_tail(schedule: Schedule, loops: list[Any], lanes: int) -> list[A
     return loops
 
 
-def vectorize_loop(schedule: Schedule, loop: Any, lanes: int, mark: bool = True) -> list[Any]:
+def _has_conditions(schedule: Schedule, block: SBlockRV) -> bool:
+    """Whether elements are read under a condition on the innermost spatial index, as behind padding.
+
+    Peeling would cut the loop at that condition too, and TVM then loses the guard of the sum's initial value: it
+    writes whole vectors past the end of a row.
+    """
+    found = False
+    inner = [var.var for var in schedule.get(block).iter_vars if var.iter_type == tirx.IterVar.DataPar][-1]
+
+    def visit(call: tvm.ir.Call) -> None:
+        nonlocal found
+        if isinstance(call.op, tvm.ir.Op) and call.op.name.endswith("if_then_else"):
+            found = found or depends_on(call.args[0], [inner])
+
+    tvm_ffi.structural_walk(schedule.get(block).body, (tvm.ir.Call, visit))
+    return found
+
+
+def vectorize_loop(schedule: Schedule, loop: Any, lanes: int, mark: bool = True, peel: bool = True) -> list[Any]:
     """Split off a vector and mark it (``mark``); the loops around it come back, outermost first.
 
-    A length that is no multiple of the vector's leaves a tail, which the partition hint peels off the main loop.
+    A length that is no multiple of the vector's leaves a tail, which the partition hint peels off the main loop
+    (``peel``); else every element is guarded.
     """
     size = extent(schedule, loop)
     if size is not None and size <= lanes:
@@ -109,7 +130,7 @@ def vectorize_loop(schedule: Schedule, loop: Any, lanes: int, mark: bool = True)
             schedule.vectorize(loop)
         return []
     outer, vector = schedule.split(loop, [None, lanes])
-    if size is None or size % lanes:
+    if peel and (size is None or size % lanes):
         schedule.annotate(outer, _PARTITION, 1)
     if mark:
         schedule.vectorize(vector)
@@ -149,8 +170,6 @@ def _work(schedule: Schedule, loops: list[Any]) -> int | None:
 
 def is_vectorized(function: tirx.PrimFunc) -> bool:
     """Whether the scheduled function leaves no long loop scalar: each innermost loop of 8 or more is a vector."""
-    import tvm_ffi
-
     scalar = False
 
     def visit(loop: tirx.For) -> None:

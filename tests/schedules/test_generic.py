@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tvm
 from kernel_cases import LEVELS, Kernels, runnable
 from pass_graphs import const, data, emit, graph
 from tvm import relax, te, tirx
 from tvm.s_tir import Schedule
 
+from onnxkiln import targets
+from onnxkiln.passes import tir_pipeline
+from onnxkiln.passes.lower import BUILD_CONFIG
 from onnxkiln.schedules.blocks import all_blocks
 from onnxkiln.schedules.generic import PARALLEL_MIN_WORK, apply_generic, is_vectorized
 
@@ -154,3 +158,34 @@ def test_unscheduled_functions_are_scalar_and_scheduled_ones_are_not() -> None:
     function = te.create_prim_func([x, doubled(x)])
     assert not is_vectorized(function)
     assert is_vectorized(scheduled(x, doubled(x)).mod["main"])
+
+
+@pytest.mark.parametrize("padding", [(0, 1), (1, 0), (2, 2)])
+@pytest.mark.parametrize("width", [None, 6, 18])
+def test_nothing_is_written_past_the_end(width: int | None, padding: tuple[int, int]) -> None:
+    """A padded window over rows of every length, into the front of a larger buffer."""
+    before, after = padding
+    w = tirx.Var("w", "int64") if width is None else width
+    x = placeholder(4, w)
+    k = te.reduce_axis((0, 3), name="k")
+
+    def window(i: tirx.Var, j: tirx.Var) -> te.Tensor:
+        inside = tirx.all(j + k >= before, j + k < w + before)
+        return te.sum(tirx.if_then_else(inside, x[i, j + k - before], tirx.const(0, "float32")), axis=k)
+
+    total = te.compute((4, w + before + after - 2), window, name="total")
+    machine = targets.parse("cpu")[0]
+    mod = tvm.IRModule({"main": scheduled(x, total).mod["main"].with_attr("global_symbol", "main")})
+    with tvm.transform.PassContext(opt_level=3, config=BUILD_CONFIG):
+        library = tvm.compile(mod, target=tvm.target.Target(machine.tvm_json()), tir_pipeline=tir_pipeline.register())
+    for size in (3, 5, 15, 17, 33) if width is None else (width,):
+        values, shape = data(4, size), (4, size + before + after - 2)
+        room = np.full(4 * shape[1] + 80, 7, "float32")
+        start = -room.ctypes.data % 64 // 4
+        end = start + 4 * shape[1]
+        out = tvm.runtime.from_dlpack(room[start:end].reshape(shape))
+        library["main"](tvm.runtime.tensor(values), out)
+        padded = np.pad(values, ((0, 0), padding))
+        want = padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]
+        np.testing.assert_allclose(room[start:end].reshape(shape), want, rtol=1e-5, atol=1e-5)
+        assert (room[end:] == 7).all()
