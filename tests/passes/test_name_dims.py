@@ -54,8 +54,12 @@ def test_loops_run_over_the_named_dim() -> None:
 
 
 def test_tiles_are_written_as_rounding_up() -> None:
-    tiles = extents(name_dims_of(strided(tile=4)))[0]
-    assert tiles.replace("T.int64(", "").replace(")", "").replace("(", "") == "r0 + 3 // 4 * 4"
+    for function, want in [
+        (strided(tile=4), "r0 + 3 // 4 * 4"),
+        (strided(tile=8, offset=-4, stride=1), "r0 + 7 // 8 * 8"),
+    ]:
+        tiles = extents(name_dims_of(function))[0]
+        assert tiles.replace("T.int64(", "").replace(")", "").replace("(", "") == want
 
 
 def test_values_stay() -> None:
