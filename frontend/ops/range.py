@@ -118,7 +118,8 @@ def one_hot(ctx: Context, node: Node, inputs: Sequence[Value]) -> Value:
     def one_hot(places: te.Tensor, values: te.Tensor, size: PrimExpr) -> te.Tensor:
         def element(*i: tirx.Var) -> PrimExpr:
             place = places(*i[:axis], *i[axis + 1 :]).astype("int64")
-            place = tirx.Select(place < 0, place + prim(size), place)
+            # Kept near the dim: loops are cut where they meet ``place``, and ends must not overflow.
+            place = tirx.max(tirx.min(tirx.Select(place < 0, place + prim(size), place), prim(size)), prim(-1))
             return tirx.Select(place == i[axis], values(prim(1)), values(prim(0)))
 
         shape = [*places.shape[:axis], prim(size), *places.shape[axis:]]
@@ -150,7 +151,8 @@ def trilu(ctx: Context, node: Node, inputs: Sequence[Value | None]) -> Value:
     def trilu(x: te.Tensor, k: PrimExpr) -> te.Tensor:
         def element(*i: tirx.Var) -> PrimExpr:
             distance = i[-1] - i[-2]
-            kept = distance >= prim(k) if upper else distance <= prim(k)
+            nearest = tirx.max(tirx.min(prim(k), prim(x.shape[-1])), prim(0) - prim(x.shape[-2]))
+            kept = distance >= nearest if upper else distance <= nearest
             return tirx.Select(kept, x(*i), tirx.const(0, x.dtype))
 
         return te.compute(x.shape, element, name="trilu")

@@ -27,7 +27,7 @@ def reverse_sequence(ctx: Context, node: Node, inputs: Sequence[Value]) -> Value
 
     def reverse_sequence(x: te.Tensor, lengths: te.Tensor) -> te.Tensor:
         def element(*i: tirx.Var) -> PrimExpr:
-            length = tirx.min(lengths(i[batch]).astype("int64"), prim(x.shape[time]))
+            length = tirx.max(tirx.min(lengths(i[batch]).astype("int64"), prim(x.shape[time])), prim(0))
             at = list(i)
             at[time] = tirx.Select(i[time] < length, length - 1 - i[time], i[time])
             return x(*at)
