@@ -69,7 +69,10 @@ def schedule_block(schedule: Schedule, block: SBlockRV, lanes: int) -> None:
         _schedule_reduction(schedule, block, spatial, reduction, lanes, work)
     else:
         spatial = _fuse_short_tail(schedule, spatial, lanes)
-        outer = vectorize_loop(schedule, spatial[-1], lanes)
+        # Between two conditions on an open size, TVM's partition leaves a part of the loop unguarded: it writes past
+        # the end (three tensors joined along their last axis).
+        peel = extent(schedule, spatial[-1]) is not None or not _has_conditions(schedule, block)
+        outer = vectorize_loop(schedule, spatial[-1], lanes, peel=peel)
         parallelize(schedule, [*spatial[:-1], *outer], work)
 
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Draws random small ONNX graphs, compiles and runs each, and reports where the artifact is wrong, crashes or refuses.
 
-Each graph is compiled in a child process, so a crash or a hang is a finding like any other. A finding is cut down to the
-fewest nodes that still show it; with ``--keep DIR`` its model and feeds are written there.
+Each graph is compiled in a child process, so a crash or a hang is a finding like any other. A finding is cut down to
+the fewest nodes that still show it; with ``--keep DIR`` its model and feeds are written there.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-import checkout  # noqa: F401  (makes onnxkiln importable)
 import numpy as np
 from graph_check import disagreements
 from graph_nodes import draw_graph
 from graphs import Graph, NodeDrawn
 
+import checkout  # noqa: F401  (makes onnxkiln importable)
 from onnxkiln.errors import KilnError
 
 LIMIT = 120.0
@@ -148,7 +148,7 @@ def report(graph: Graph, outcome: Outcome, fixed: int | None, seed: int, keep: P
         keep.mkdir(parents=True, exist_ok=True)
         (keep / f"{seed}.onnx").write_bytes(graph.model(fixed).SerializeToString())
         for i in range(len(graph.outputs[0].arrays)):
-            np.savez(keep / f"{seed}.feeds{i}.npz", **graph.feeds(i))  # type: ignore[arg-type]
+            np.savez(keep / f"{seed}.feeds{i}.npz", **graph.feeds(i))
 
 
 def main(arguments: list[str] | None = None) -> int:

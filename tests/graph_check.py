@@ -18,7 +18,9 @@ def assignments(fixed: int | None) -> list[int]:
     return list(range(ASSIGNMENTS)) if fixed is None else [fixed]
 
 
-def run_artifact(model: onnx.ModelProto, feeds: list[dict[str, Array]], folder: Path, level: str = "O2") -> list[list[Array]]:
+def run_artifact(
+    model: onnx.ModelProto, feeds: list[dict[str, Array]], folder: Path, level: str = "O2"
+) -> list[list[Array]]:
     """Compile once, load, and run on each set of feeds."""
     path = folder / "model.onnx"
     path.write_bytes(model.SerializeToString())
@@ -30,8 +32,8 @@ def run_artifact(model: onnx.ModelProto, feeds: list[dict[str, Array]], folder: 
 def disagreements(graph: Graph, fixed: int | None = None, level: str = "O2") -> dict[str, str]:
     """What the artifact gets wrong: output name to what differs. Open dims, or those of assignment ``fixed``.
 
-    Expected is what ONNX's reference evaluator says; where ONNX Runtime agrees with the artifact, the evaluator is wrong.
-    Raises what compiling or running raises.
+    Expected is what ONNX's reference evaluator says; where ONNX Runtime agrees with the artifact, the evaluator is
+    wrong. Raises what compiling or running raises.
     """
     model, which = graph.model(fixed), assignments(fixed)
     with tempfile.TemporaryDirectory() as folder:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import onnx
 from graph_nodes import ANY, an_axis, fit
 from graphs import ASSIGNMENTS, Builder, Value
 
@@ -159,9 +160,14 @@ def stretch(b: Builder) -> None:
     if x is None:
         return
     if b.chance(0.5):
-        b.node("Tile", x, b.ints(*[b.choice([1, 1, 2, 3, 0]) if b.chance(0.5) else 1 for _ in range(x.rank)]), moves=True)
+        b.node(
+            "Tile", x, b.ints(*[b.choice([1, 1, 2, 3, 0]) if b.chance(0.5) else 1 for _ in range(x.rank)]), moves=True
+        )
         return
-    dims = [b.choice([1, 2, 5]) if set(sizes) == {1} else 1 if b.chance(0.5) or len(set(sizes)) > 1 else sizes[0] for sizes in x.axes]
+    dims = [
+        b.choice([1, 2, 5]) if set(sizes) == {1} else 1 if b.chance(0.5) or len(set(sizes)) > 1 else sizes[0]
+        for sizes in x.axes
+    ]
     dims = [b.choice([1, 2]), *dims] if b.chance(0.3) else dims[b.rng.randrange(x.rank) :]
     b.node("Expand", x, b.ints(*dims), moves=True)
 
@@ -189,8 +195,6 @@ def shapes(b: Builder) -> None:
     made = b.node("Shape", x, **({"start": b.choice([0, 1, -1])} if b.chance(0.4) else {}))
     if made and b.chance(0.5):
         value = b.array(b.choice(["float32", "int64", "bool"]), [1])
-        import onnx
-
         b.node("ConstantOfShape", made[0], value=onnx.numpy_helper.from_array(value))
 
 
@@ -222,6 +226,6 @@ def sequences(b: Builder) -> None:
 
 
 MOVES: list[Callable[[Builder], None]] = [
-    reshape, reshape, reshape, transpose, transpose, concat, concat, slice_, slice_, split, gather, pad, stretch, ones, shapes,
-    sequences,
+    reshape, reshape, reshape, transpose, transpose, concat, concat, slice_, slice_, split, gather, pad, stretch,
+    ones, shapes, sequences,
 ]  # fmt: skip

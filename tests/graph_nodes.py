@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 
 import numpy as np
+import onnx.helper as oh
 from graphs import ASSIGNMENTS, Builder, Graph, Value
 from hypothesis import strategies as st
 
@@ -14,8 +15,9 @@ INTS = ("int64", "int32")
 NUMBERS = (*FLOATS, "float32", "int64", "int32", "float16")
 ANY = (*NUMBERS, "bool", "float32", "float32", "uint8", "int8")
 SMOOTH = (
-    "Sigmoid", "Tanh", "Exp", "Neg", "Abs", "Erf", "Softplus", "Softsign", "Sin", "Cos", "Tan", "Atan", "Sinh", "Cosh", "Asinh",
-    "LeakyRelu", "Elu", "Selu", "HardSigmoid", "HardSwish", "Celu", "Gelu", "Mish", "Relu", "Identity", "Sigmoid", "Relu",
+    "Sigmoid", "Tanh", "Exp", "Neg", "Abs", "Erf", "Softplus", "Softsign", "Sin", "Cos", "Tan", "Atan", "Sinh",
+    "Cosh", "Asinh", "LeakyRelu", "Elu", "Selu", "HardSigmoid", "HardSwish", "Celu", "Gelu", "Mish", "Relu",
+    "Identity", "Sigmoid", "Relu",
 )  # fmt: skip
 ANY_RANGE = ("Log", "Sqrt", "Reciprocal", "Asin", "Acos", "Acosh", "Atanh")
 STEPS = ("Floor", "Ceil", "Round", "Sign", "ThresholdedRelu", "IsNaN", "IsInf")
@@ -122,17 +124,15 @@ def cast(b: Builder) -> None:
     if x is None:
         return
     to = b.choice(["float32", "int64", "int32", "bool", "float64", "float16", "uint8", "int8"])
-    if x.dtype.startswith("float") and to[0] in "iub":
-        if not x.exact or not all(np.isfinite(a).all() for a in x.arrays) or (to[0] == "u" and any((a <= -1).any() for a in x.arrays)):
-            return
+    whole = to[0] in "iub"
+    if whole and x.dtype.startswith("float") and not (x.exact and all(np.isfinite(a).all() for a in x.arrays)):
+        return  # rounding errors could cross a step; NaN and infinity are no integers
     if to[0] == "u" and any((a < 0).any() for a in x.arrays if a.dtype.kind in "if"):
         return
     b.node("Cast", x, to=int(_onnx_type(to)), moves=to in ("float64", "float32") or x.dtype == to)
 
 
 def _onnx_type(name: str) -> int:
-    import onnx.helper as oh
-
     return oh.np_dtype_to_tensor_dtype(np.dtype(name))
 
 
@@ -145,13 +145,17 @@ def reduce(b: Builder) -> None:
         op = "ReduceSum"
     axes = sorted(b.rng.sample(range(x.rank), b.rng.randrange(1, x.rank + 1)))
     axes = [axis - x.rank if b.chance(0.3) else axis for axis in axes]
+    if op == "ReduceProd" and max(array.size for array in x.arrays) > 64:
+        return  # partial products reach 0 and infinity, which ones depends on the order
     keep = b.choice([0, 1])
     inputs = [x] if b.chance(0.15) else [x, b.ints(*axes)]
     b.node(op, *inputs, keepdims=keep, moves=op in ("ReduceMax", "ReduceMin"))
 
 
 def arg_reduce(b: Builder) -> None:
-    x = b.operand(("float32", "int64"), (1, 2, 3), accept=lambda v: exact(v) and not any(np.isnan(a).any() for a in v.arrays))
+    x = b.operand(
+        ("float32", "int64"), (1, 2, 3), accept=lambda v: exact(v) and not any(np.isnan(a).any() for a in v.arrays)
+    )
     if x is not None:
         op = b.choice(["ArgMax", "ArgMin"])
         b.node(op, x, axis=an_axis(b, x), keepdims=b.choice([0, 1]), select_last_index=b.choice([0, 0, 1]))
@@ -191,12 +195,20 @@ def gemm(b: Builder) -> None:
     inner, rows, width = x.axes[0 if trans_a else 1], x.axes[1 if trans_a else 0], b.axis(0.1)
     shape = [width, inner] if trans_b else [inner, width]
     known = all(len(set(axis)) == 1 for axis in shape)
-    y = b.constant(b.array("float32", [a[0] for a in shape], -1, 1)) if known and b.chance(0.7) else b.input("float32", shape)
+    y = (
+        b.constant(b.array("float32", [a[0] for a in shape], -1, 1))
+        if known and b.chance(0.7)
+        else b.input("float32", shape)
+    )
     inputs = [x, y]
     if b.chance(0.7):
         bias = b.choice([[width], [(1,) * ASSIGNMENTS, width], [rows, width], [rows, (1,) * ASSIGNMENTS], []])
         fixed = all(len(set(a)) == 1 for a in bias)
-        inputs.append(b.constant(b.array("float32", [a[0] for a in bias])) if fixed and b.chance(0.6) else b.input("float32", bias))
+        inputs.append(
+            b.constant(b.array("float32", [a[0] for a in bias]))
+            if fixed and b.chance(0.6)
+            else b.input("float32", bias)
+        )
     extra = {"alpha": 0.5, "beta": 2.0} if b.chance(0.3) else {}
     b.node("Gemm", *inputs, transA=trans_a, transB=trans_b, **extra)
 
@@ -226,7 +238,9 @@ def _window(b: Builder, x: Value, most_pad: int = 3) -> dict:
     elif b.chance(0.2):
         attributes["auto_pad"] = b.choice(["SAME_UPPER", "SAME_LOWER", "VALID"])
     if b.chance(0.25):
-        attributes["dilations"] = [b.choice([1, 2]) if 2 * k - 1 <= side else 1 for k, side in zip(kernel, sides, strict=True)]
+        attributes["dilations"] = [
+            b.choice([1, 2]) if 2 * k - 1 <= side else 1 for k, side in zip(kernel, sides, strict=True)
+        ]
     return attributes
 
 
@@ -320,12 +334,20 @@ def image_shapes(b: Builder) -> None:
     where = b.choice(["half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel"])
     extra = {"nearest_mode": b.choice(["floor", "ceil", "round_prefer_floor"])} if mode == "nearest" else {}
     scales = [1.0, 1.0, b.choice([0.5, 1.0, 2.0, 3.0]), b.choice([0.5, 1.0, 2.0, 1.5])]
-    b.node("Resize", x, None, b.constant(np.array(scales, np.float32)), mode=mode, coordinate_transformation_mode=where, **extra)
+    b.node(
+        "Resize",
+        x,
+        None,
+        b.constant(np.array(scales, np.float32)),
+        mode=mode,
+        coordinate_transformation_mode=where,
+        **extra,
+    )
 
 
 FAMILIES: list[Callable[[Builder], None]] = [
-    unary, unary, integer_unary, binary, binary, binary, variadic, clip, where, compare_values, logic, cast, reduce, reduce,
-    arg_reduce, softmax, matmul, matmul, gemm, conv, conv, conv_transpose, pool, normalization, image_shapes,
+    unary, unary, integer_unary, binary, binary, binary, variadic, clip, where, compare_values, logic, cast, reduce,
+    reduce, arg_reduce, softmax, matmul, matmul, gemm, conv, conv, conv_transpose, pool, normalization, image_shapes,
 ]  # fmt: skip
 
 
@@ -348,4 +370,5 @@ def draw_graph(rng: random.Random, components: int = 5, longest: int = 8) -> Gra
 
 def graphs(components: int = 5) -> st.SearchStrategy[Graph]:
     """The graphs as a hypothesis strategy."""
-    return st.builds(draw_graph, st.randoms(use_true_random=False), st.just(components)).filter(lambda g: bool(g.outputs))
+    drawn = st.builds(draw_graph, st.randoms(use_true_random=False), st.just(components))
+    return drawn.filter(lambda graph: bool(graph.outputs))

@@ -1,4 +1,4 @@
-"""Random small graphs: the artifact computes what ONNX's reference evaluator computes, at every size of its open dims."""
+"""Random small graphs: the artifact computes what ONNX's reference evaluator does, at every size of open dims."""
 
 import random
 

@@ -1,7 +1,7 @@
 """Graphs on which the compiler once failed, mostly found by scripts/fuzz.py: ``regressions/*.txt`` in ONNX's text form.
 
-The first line says what was wrong; a line ``# sizes: n=1,3 m=2,7`` gives open dims the sizes to run at. Constants that are
-declared without values, and all inputs, get random ones.
+The first line says what was wrong; a line ``# sizes: n=1,3 m=2,7`` gives open dims the sizes to run at. Constants that
+are declared without values, and all inputs, get random ones.
 """
 
 import re
