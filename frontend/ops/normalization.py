@@ -61,9 +61,8 @@ def layer_normalization(ctx: Context, node: Node, inputs: Sequence[Value | None]
     (axis,) = normalized_axes([node.attr("axis", -1)], len(dims))
     axes, epsilon = list(range(axis, len(dims))), node.attr("epsilon", 1e-5)
     wants_statistics = node.has_output(1) or node.has_output(2)
-    fused = (
-        dtype == "float32" and not wants_statistics and _fits(ctx, scale, dims[axis:]) and _fits(ctx, bias, dims[axis:])
-    )
+    plain = dtype == "float32" and not wants_statistics and all(as_int(dim) != 0 for dim in dims[axis:])
+    fused = plain and _fits(ctx, scale, dims[axis:]) and _fits(ctx, bias, dims[axis:])
     if fused:
         shift = np.zeros([int(dim) for dim in dims[axis:]], dtype) if bias is None else bias
         return ctx.emit(relax.op.nn.layer_norm(ctx.tensor(data), ctx.tensor(scale), ctx.tensor(shift), axes, epsilon))

@@ -84,6 +84,8 @@ def mean(ctx: Context, x: relax.Expr, axes: Axes, keepdims: bool) -> relax.Expr:
     if not axes:
         return x
     if not is_integer(tensor_dtype(x)) and not isinstance(axes, RunTimeAxes):
+        if any(as_int(size) == 0 for size in _sizes(x, axes)):  # 0 / 0, which TVM would divide while compiling
+            return multiply(ctx, total(ctx, x, axes, keepdims), number(float("nan"), x))
         return ctx.emit(relax.op.mean(x, list(axes), keepdims))
     count = symbolic(ctx.simplify(product(_sizes(x, axes))))
     return divide(ctx, total(ctx, x, axes, keepdims), cast_to(ctx, ctx.tensor(count), tensor_dtype(x)))
