@@ -78,7 +78,7 @@ def _dtype(graph: ir.Graph, name: str, path: Path) -> str:
     value = next(value for value in graph.inputs if value.name == name)
     if not isinstance(value.type, ir.TensorType):
         raise ModelError(f"{path}: input {name!r} is a {value.type}, not a tensor; only tensors are taken so far")
-    if value.dtype == ir.DataType.STRING:
+    if value.dtype is None or value.dtype == ir.DataType.STRING:
         raise ModelError(f"{path}: input {name!r} holds strings, which are not supported yet")
     return value.dtype.numpy().name
 

@@ -5,11 +5,12 @@ import onnxruntime
 import pytest
 import tvm
 from onnx import TensorProto, helper
+from tvm import te, tirx, topi
+
 from onnxkiln.passes import lower, tir_pipeline
 from onnxkiln.schedules import winograd_conv2d
 from onnxkiln.schedules.template import schedule_function
 from onnxkiln.targets import parse
-from tvm import te, tirx, topi
 
 TARGET = parse("cpu")[0]
 
