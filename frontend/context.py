@@ -228,10 +228,12 @@ class Context:
         if isinstance(value, np.ndarray) and all(as_int(dim) is not None for dim in shape):
             return value.reshape([int(d) for d in shape])
         if any(as_int(dim) == 0 for dim in shape):
-            return self._no_elements(tensor_dtype(value), shape)  # Relax takes a 0 for "as in the input"
+            return self.empty(tensor_dtype(value), shape)  # Relax takes a 0 for "as in the input"
         return self.emit(relax.op.reshape(self.tensor(value), relax.ShapeExpr(prim_list(shape))))
 
-    def _no_elements(self, dtype: str, shape: Sequence[PrimExpr]) -> relax.Var:
+    def empty(self, dtype: str, shape: Sequence[PrimExpr]) -> relax.Var:
+        """A tensor without elements: one of the dims is 0."""
+
         def nothing(shape: list[PrimExpr]) -> te.Tensor:
             return te.compute(prim_list(shape), lambda *_: tirx.const(0, dtype), name="nothing")
 

@@ -6,14 +6,19 @@ import tvm
 from tvm import relax
 
 from ..targets import Target
-from .constants import shape_of
+from .constants import op_name, shape_of
 from .legalize_reductions import Legalizer, reduction_legalizers
 
 
 def _keep_view(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
-    """A reshape is a view of the same memory: no kernel runs for it."""
+    """A reshape is a view of the same memory: no kernel runs for it.
+
+    Relax's reshape takes a size of 0 for "as in the input": empty tensors are left to TVM's own form.
+    """
     shape = shape_of(call)
-    return call if shape is None else relax.op.reshape(call.args[0], call.ty.shape)
+    if shape is None or 0 in shape:
+        return call if shape is None else tvm.ir.Op.get(op_name(call)).get_attr("FLegalize")(builder, call)
+    return relax.op.reshape(call.args[0], call.ty.shape)
 
 
 _VIEWS = {f"relax.{name}": _keep_view for name in ("expand_dims", "squeeze", "flatten")}
@@ -25,7 +30,7 @@ def _of_single_elements(legalize_reduction: Legalizer) -> Legalizer:
     def run(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
         dims, axes = shape_of(call.args[0]), call.attrs.axis
         reduced = [] if dims is None else [dims[int(axis)] for axis in (range(len(dims)) if axes is None else axes)]
-        if dims is None or shape_of(call) is None or any(size != 1 for size in reduced):
+        if dims is None or shape_of(call) is None or 0 in dims or any(size != 1 for size in reduced):
             return legalize_reduction(builder, call)
         return relax.op.reshape(call.args[0], call.ty.shape)
 

@@ -65,9 +65,9 @@ def _is_line(call: relax.Expr) -> bool:
     """Whether the value is a convolution along one axis, with constant weights and in ONNX's layout."""
     if op_name(call) not in ("relax.nn.conv1d", "relax.nn.conv2d") or not is_constant(call.args[1]):
         return False
-    attrs, dims = call.attrs, shape_of(call.args[0])
-    if dims is None or shape_of(call) is None:
-        return False
+    attrs, dims, result = call.attrs, shape_of(call.args[0]), shape_of(call)
+    if dims is None or result is None or 0 in [*dims, *result]:
+        return False  # of a size of 0 Relax's reshape makes "the input's size"
     if op_name(call) == "relax.nn.conv1d":
         return (attrs.data_layout, attrs.kernel_layout) == ("NCW", "OIW")
     flat = dims[3] == 1 and dims_of(call.args[1])[3] == 1 and not int(attrs.padding[1]) and not int(attrs.padding[3])
@@ -80,7 +80,7 @@ def _follows(lifted: _Lifted, call: relax.Call) -> bool:
     if dims is None or not any(isinstance(arg, relax.Var) and arg in lifted.twins for arg in call.args):
         return False
     shapes = [shape_of(arg) for arg in call.args if isinstance(arg.ty, relax.TensorType)]
-    if len(shapes) != len(call.args) or None in shapes:
+    if len(shapes) != len(call.args) or None in shapes or any(0 in (shape or []) for shape in [dims, *shapes]):
         return False
     return len(dims) == 3 or (dims[-1] == 1 and all(not shape or len(shape) > 1 for shape in shapes))
 

@@ -66,6 +66,8 @@ def convolve(ctx: Context, data: Value, weight: Value, window: Window, groups: i
     if features % groups:
         raise ConversionError(f"{features} output channels can't be split into {groups} groups")
     shape = [dims[0], features, *output_sizes(ctx, window, dims[2:])]
+    if any(as_int(dim) == 0 for dim in shape):
+        return ctx.empty(tensor_dtype(data), shape)
     pads = window.fixed_pads
     if pads is None:
         borders = zip(window.before, window.after, strict=True)
