@@ -47,7 +47,8 @@ int main(int, char** arguments) {
 def build(source, folder):
     """The program that a C++ file makes, with the command of the documentation."""
     command = [COMPILER, "-std=c++17", "-O0", "-Wall", "-Wextra", "-Werror", "-isystem", FFI / "include", f"-I{HOST}"]
-    libraries = [f"-L{FFI / 'lib'}", "-ltvm_ffi", "-ldl", "-pthread", f"-Wl,-rpath,{FFI / 'lib'}"]
+    # -Xlinker, for -Wl would split a path at its commas.
+    libraries = [f"-L{FFI / 'lib'}", "-ltvm_ffi", "-ldl", "-pthread", "-Xlinker", "-rpath", "-Xlinker", FFI / "lib"]
     subprocess.run([*command, source, "-o", folder / "program", *libraries], check=True)
     return folder / "program"
 
