@@ -66,11 +66,6 @@ def _unary(function: Callable[[np.ndarray], np.ndarray]) -> Callable[..., np.nda
     return run
 
 
-def _divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Integers are left alone by the caller: their division has rules of its own."""
-    return np.divide(a, b)
-
-
 _FOLDERS: dict[str, Callable[..., np.ndarray | None]] = {
     "relax.permute_dims": _permute,
     "relax.reshape": _reshape,
@@ -80,7 +75,7 @@ _FOLDERS: dict[str, Callable[..., np.ndarray | None]] = {
     "relax.add": _binary(np.add),
     "relax.subtract": _binary(np.subtract),
     "relax.multiply": _binary(np.multiply),
-    "relax.divide": _binary(_divide),
+    "relax.divide": _binary(np.divide),
     "relax.maximum": _binary(np.maximum),
     "relax.minimum": _binary(np.minimum),
     "relax.power": _binary(np.power),
@@ -89,6 +84,7 @@ _FOLDERS: dict[str, Callable[..., np.ndarray | None]] = {
     "relax.negative": _unary(np.negative),
     "relax.exp": _unary(np.exp),
 }
+# Integers have rules of their own for these: they are left to the kernels.
 _FLOAT_ONLY = {"relax.divide", "relax.power", "relax.sqrt", "relax.rsqrt", "relax.exp"}
 
 
