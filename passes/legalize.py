@@ -7,6 +7,7 @@ from tvm import relax
 
 from ..targets import Target
 from .constants import op_name, shape_of
+from .legalize_pools import max_pool
 from .legalize_reductions import Legalizer, reduction_legalizers
 
 
@@ -42,4 +43,5 @@ def legalize(mod: tvm.IRModule, target: Target) -> tvm.IRModule:
     reductions = reduction_legalizers(target.vector_lanes)
     for kind in ("relax.sum", "relax.mean", "relax.max", "relax.min", "relax.prod"):
         reductions[kind] = _of_single_elements(reductions[kind])
-    return relax.transform.LegalizeOps({**_VIEWS, **reductions}, skip_ops=["relax.reshape"])(mod)
+    pools = {f"relax.nn.max_pool{axes}d": max_pool for axes in (1, 2, 3)}
+    return relax.transform.LegalizeOps({**_VIEWS, **pools, **reductions}, skip_ops=["relax.reshape"])(mod)

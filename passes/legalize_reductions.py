@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import tvm
-from tvm import relax, te
+from tvm import relax, te, tirx
 from tvm.sym import Analyzer
 
 from ..schedules import row_functions
+from ..schedules.row_reduce import MAX, MIN, Reducer
 from .constants import dtype_of, op_name, shape_of
 
 Legalizer = Callable[[relax.BlockBuilder, relax.Call], relax.Expr]
@@ -133,6 +134,32 @@ def _reduction(build: relax.BlockBuilder, call: relax.Call, kind: str, lanes: in
     dtypes = _FLOATS if kind in ("mean", "variance", "std") else _NUMBERS
     rows = _rows(build, call.args[0], call.attrs.axis, dtypes)
     if rows is None:
-        return None
+        return _outer_extreme(build, call, _EXTREMES[kind]) if kind in _EXTREMES else None
     kept = rows.reduced if call.attrs.keepdims and not rows.alone else 0
     return _call(build, rows, call, row_functions.reduction, COMM_REDUCE, kind, kept, lanes)
+
+
+_EXTREMES = {"max": MAX, "min": MIN}
+
+
+def _outer_extreme(build: relax.BlockBuilder, call: relax.Call, reducer: Reducer) -> relax.Expr | None:
+    """Over axes that are not the innermost: TVM's own would begin at the least finite number."""
+    shape = shape_of(call.args[0])
+    if shape is None or dtype_of(call) not in _NUMBERS:
+        return None
+    axes = sorted(range(len(shape)) if call.attrs.axis is None else (int(axis) % len(shape) for axis in call.attrs.axis))
+
+    def extreme(x: te.Tensor) -> te.Tensor:
+        folded = {axis: te.reduce_axis((0, x.shape[axis]), f"k{axis}") for axis in axes}
+        kept = [axis for axis in range(len(shape)) if call.attrs.keepdims or axis not in folded]
+
+        def element(*index: tirx.Var) -> Any:
+            at = dict(zip(kept, index, strict=True))
+            places = [folded[axis].var if axis in folded else at[axis] for axis in range(len(shape))]
+            return reducer.over(x(*places), list(folded.values()))
+
+        return te.compute([1 if a in folded else x.shape[a] for a in kept], element, name=reducer.name)
+
+    name = op_name(call).rpartition(".")[2]
+    attrs = {"op_pattern": COMM_REDUCE}
+    return build.call_te(extreme, call.args[0], primfunc_name_hint=name, primfunc_attrs=attrs)

@@ -49,8 +49,6 @@ def _reshape_at_run_time(b: Builder, x: Value) -> None:
     if not shape:
         return
     index = b.rng.randrange(x.rank)
-    if 0 in x.axes[index]:
-        return  # a size of 0 would mean "as in the input", which we read so only where it is a constant
     if b.chance(0.5):
         one = b.node("Gather", shape[0], b.constant(np.array(index, np.int64)), axis=0)
         one = one and b.node("Unsqueeze", one[0], b.ints(0))

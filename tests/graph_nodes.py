@@ -213,13 +213,15 @@ def gemm(b: Builder) -> None:
     b.node("Gemm", *inputs, transA=trans_a, transB=trans_b, **extra)
 
 
-def picture(b: Builder, spatial: int, channels: int | None = None) -> Value:
-    """A value of shape (batch, channels, *spatial) with fixed channels, and finite.
+def picture(b: Builder, spatial: int, channels: int | None = None, infinities: bool = False) -> Value:
+    """A value of shape (batch, channels, *spatial) with fixed channels, and finite or without NaN.
 
-    Grouped convolutions carry NaN and infinities over to other groups, and MaxPool drops NaN: limits that are known.
+    Convolutions carry NaN and infinities over to neighbours: a limit that is known. What a NaN does to MaxPool, ONNX
+    leaves open.
     """
+    fits = (lambda array: not np.isnan(array).any()) if infinities else (lambda array: np.isfinite(array).all())
     fitting = [v for v in b.pool if v.dtype == "float32" and v.rank == spatial + 2 and v.fixed(1) and v.axes[1][0]]
-    fitting = [v for v in fitting if all(np.isfinite(array).all() for array in v.arrays)]
+    fitting = [v for v in fitting if all(fits(array) for array in v.arrays)]
     if channels is None and fitting and b.chance(0.6):
         return b.choice(fitting)
     count = channels or b.choice([1, 2, 3, 4, 6, 8, 16, 17])
@@ -229,19 +231,22 @@ def picture(b: Builder, spatial: int, channels: int | None = None) -> Value:
     batch = b.axis(0.5) if b.chance(0.7) else (1,) * ASSIGNMENTS
     value = b.input("float32", [batch, (count,) * ASSIGNMENTS, *sides])
     for array in value.arrays:
-        array[~np.isfinite(array)] = 1.0
+        array[np.isnan(array) if infinities else ~np.isfinite(array)] = 1.0
+        if infinities and b.chance(0.1):
+            array[..., : b.choice([1, 2, 5])] = -np.inf
     return value
 
 
-def _window(b: Builder, x: Value, most_pad: int = 3) -> dict:
-    """A window that fits into ``x`` and never lies in the padding alone: there, ONNX leaves the answer open."""
+def _window(b: Builder, x: Value, most_pad: int = 3, beyond: int = 0) -> dict:
+    """A window that fits into ``x``. With ``beyond`` some may lie in the padding alone: for pools, ONNX leaves the
+    answer open there."""
     sides = [min(axis) for axis in x.axes[2:]]
     kernel = [b.choice([k for k in (1, 2, 3, 3, 5) if k <= max(1, side)]) for side in sides]
     attributes: dict = {"kernel_shape": kernel}
     if b.chance(0.5):
         attributes["strides"] = [b.choice([1, 2, 3]) for _ in kernel]
     if b.chance(0.6):
-        attributes["pads"] = [b.rng.randrange(min(most_pad, k)) for k in kernel * 2]
+        attributes["pads"] = [b.rng.randrange(min(most_pad, k + beyond)) for k in kernel * 2]
     elif b.chance(0.2):
         attributes["auto_pad"] = b.choice(["SAME_UPPER", "SAME_LOWER", "VALID"])
     if b.chance(0.25):
@@ -265,7 +270,7 @@ def conv(b: Builder) -> None:
     channels = x.axes[1][0]
     groups = b.choice([g for g in (1, 1, 2, 3, 4, channels) if channels % g == 0])
     out = groups * b.choice([1, 1, 2, 3, 5, 16])
-    window = _window(b, x)
+    window = _window(b, x, beyond=2 if b.chance(0.1) else 0)
     inputs = [x, _weight(b, [out, channels // groups, *window["kernel_shape"]])]
     if b.chance(0.5):
         inputs.append(_weight(b, [out]))
@@ -293,7 +298,7 @@ def conv_transpose(b: Builder) -> None:
 
 
 def pool(b: Builder) -> None:
-    x = picture(b, b.choice([1, 2, 2]))
+    x = picture(b, b.choice([1, 2, 2]), infinities=True)
     if b.chance(0.2):
         b.node(b.choice(["GlobalAveragePool", "GlobalMaxPool"]), x)
         return

@@ -158,7 +158,7 @@ class Builder:
             return (self.size(),) * ASSIGNMENTS
         if self.symbols and self.chance(0.6):
             return self.choice(list(self.symbols.values()))
-        return tuple(self.choice(SIZES) for _ in range(ASSIGNMENTS))  # 0 for open dims: not always served yet
+        return tuple(self.size() for _ in range(ASSIGNMENTS))
 
     def name_axis(self, sizes: Axis) -> str | int:
         """A size, or the name of an open dim that has these sizes: one in use or another of the same sizes."""

@@ -19,6 +19,7 @@ from ..shapes import emit_if_shape
 from ..values import PrimExpr, Value, tensor_dtype, tensor_shape
 from ..windows import Window, attribute, output_sizes, window_of
 from .conv import NARROW
+from .reducers import lowest, number_max
 
 _MAX = {1: relax.op.nn.max_pool1d, 2: relax.op.nn.max_pool2d, 3: relax.op.nn.max_pool3d}
 _AVERAGE = {1: relax.op.nn.avg_pool1d, 2: relax.op.nn.avg_pool2d, 3: relax.op.nn.avg_pool3d}
@@ -46,8 +47,10 @@ def _largest(ctx: Context, x: relax.Expr, window: Window, shape: list[PrimExpr])
             return emitted
 
     def max_pool(x: te.Tensor, shape: list, before: list) -> te.Tensor:
-        lowest = tirx.min_value(x.dtype)
-        return te.compute(prim_list(shape), lambda *i: _reduced(te.max, x, i, window, before, lowest), name="max_pool")
+        start = lowest(str(x.dtype))
+        return te.compute(
+            prim_list(shape), lambda *i: _reduced(number_max, x, i, window, before, start), name="max_pool"
+        )
 
     return ctx.te(max_pool, x, shape, list(window.before))
 
@@ -215,7 +218,7 @@ def _places_of(ctx: Context, x: relax.Expr, values: relax.Expr, window: Window) 
         def element(*i: tirx.Var) -> PrimExpr:
             taps = [te.reduce_axis((0, k), f"k{axis}") for axis, k in enumerate(window.kernel)]
             places = _positions(i, window, [tap.var for tap in taps], before)
-            value = tirx.if_then_else(_inside(places, x.shape[2:]), x(*i[:2], *places), tirx.min_value(x.dtype))
+            value = tirx.if_then_else(_inside(places, x.shape[2:]), x(*i[:2], *places), lowest(str(x.dtype)))
             found = tirx.And(_inside(places, x.shape[2:]), value == values(*i))
             return te.min(tirx.Select(found, _flat(x.shape, [*i[:2], *places]), tirx.max_value("int64")), axis=taps)
 

@@ -26,3 +26,7 @@ reduce_min: Callable[..., PrimExpr] = te.comm_reducer(smaller, highest, name="ie
 reduce_product: Callable[..., PrimExpr] = te.comm_reducer(
     lambda a, b: a * b, lambda dtype: tirx.const(1, dtype), name="product"
 )
+number_max: Callable[..., PrimExpr] = te.comm_reducer(
+    lambda a, b: tirx.max(a, b), lowest, name="number_max"
+)
+"""The largest number, -inf where there is none: what is compared with a NaN loses or wins, as it falls out."""

@@ -14,7 +14,7 @@ from ...errors import ConversionError
 from ..context import Context
 from ..node import Node
 from ..registry import converter
-from ..values import PrimExpr, Value, as_int, rank, symbolic, tensor_shape
+from ..values import PrimExpr, SymbolicInts, Value, as_int, rank, symbolic, tensor_shape
 
 
 def product(dims: Sequence[PrimExpr]) -> PrimExpr:
@@ -45,7 +45,21 @@ def reshape(ctx: Context, node: Node, inputs: Sequence[Value]) -> Value:
         pairs = list(zip(target, tensor_shape(inputs[0]), strict=False))
         target = [*(tirx.Select(dim == 0, _prim(own), dim) for dim, own in pairs), *target[len(pairs) :]]
     allow_zero = bool(node.attr("allowzero", 0))
+    if isinstance(inputs[1], SymbolicInts) and not allow_zero:
+        _refuse_copies(ctx, tensor_shape(inputs[0]), target)
     return ctx.reshape(inputs[0], resolve_reshape(ctx, tensor_shape(inputs[0]), target, allow_zero))
+
+
+def _refuse_copies(ctx: Context, source: Sequence[PrimExpr], target: Sequence[PrimExpr]) -> None:
+    """An open dim that is 0 when the model runs would mean "as in the input" in a new shape, and not 0.
+
+    A choice in the shape would cost every later proof about it, so the case is refused where the two differ.
+    """
+    for i, dim in enumerate(target):
+        if as_int(dim) is not None or i < len(source) and ctx.equal(dim, source[i]):
+            continue
+        same = dim != 0 if i >= len(source) else tirx.any(dim != 0, _prim(source[i]) == 0)
+        ctx.check(same)
 
 
 @converter("Reshape", since=1)

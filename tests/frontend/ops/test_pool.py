@@ -48,6 +48,19 @@ def test_max_pool(dims):
 
 
 @pytest.mark.parametrize("dims", ["fixed", "open"])
+def test_windows_of_the_lowest_alone(dims):
+    """-inf is an element like any other, and lower than every finite one; so is the padding."""
+    x = np.full((1, 3, 6, 5), -np.inf, np.float32)
+    x[0, 1] = -3.4028235e38
+    x[0, 2, 2:, 3:] = 1.0
+    windows = [{"kernel_shape": [2, 2]}, {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}, {"kernel_shape": [3, 3]}]
+    cases = [case("MaxPool", x, dims=dims, **window) for window in windows]
+    cases += [case("MaxPool", x, dims=dims, kernel_shape=[3, 3], strides=[2, 2], auto_pad="SAME_UPPER")]
+    cases += [by_runtime(case("MaxPool", x, outputs=2, dims=dims, kernel_shape=[2, 2]))]
+    check_cases([*cases, case("GlobalMaxPool", x, dims=dims)], artifact=True)
+
+
+@pytest.mark.parametrize("dims", ["fixed", "open"])
 def test_max_pool_with_indices(dims):
     ties = np.round(X)
     cases = [
