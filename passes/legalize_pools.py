@@ -19,7 +19,8 @@ def max_pool(build: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     """For ``relax.transform.LegalizeOps``: a max pool over 1 to 3 axes, channels first or last."""
     attrs, shape = call.attrs, shape_of(call)
     spatial = [str(attrs.layout).find(axis) for axis in "DHW" if axis in str(attrs.layout)]
-    if shape is None or attrs.layout != attrs.out_layout or attrs.ceil_mode or str(attrs.layout).upper() != attrs.layout:
+    blocked = str(attrs.layout).upper() != attrs.layout
+    if shape is None or attrs.layout != attrs.out_layout or attrs.ceil_mode or blocked:
         return tvm.ir.Op.get(op_name(call)).get_attr("FLegalize")(build, call)
     numbers = [[int(n) for n in listed] for listed in (attrs.pool_size, attrs.strides, attrs.dilation, attrs.padding)]
     return build.call_te(_max_pool, call.args[0], list(shape), spatial, *numbers, primfunc_name_hint="max_pool")

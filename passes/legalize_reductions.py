@@ -147,15 +147,16 @@ def _outer_extreme(build: relax.BlockBuilder, call: relax.Call, reducer: Reducer
     shape = shape_of(call.args[0])
     if shape is None or dtype_of(call) not in _NUMBERS:
         return None
-    axes = sorted(range(len(shape)) if call.attrs.axis is None else (int(axis) % len(shape) for axis in call.attrs.axis))
+    rank = len(shape)
+    axes = list(range(rank)) if call.attrs.axis is None else sorted(int(axis) % rank for axis in call.attrs.axis)
 
     def extreme(x: te.Tensor) -> te.Tensor:
         folded = {axis: te.reduce_axis((0, x.shape[axis]), f"k{axis}") for axis in axes}
-        kept = [axis for axis in range(len(shape)) if call.attrs.keepdims or axis not in folded]
+        kept = [axis for axis in range(rank) if call.attrs.keepdims or axis not in folded]
 
         def element(*index: tirx.Var) -> Any:
             at = dict(zip(kept, index, strict=True))
-            places = [folded[axis].var if axis in folded else at[axis] for axis in range(len(shape))]
+            places = [folded[axis].var if axis in folded else at[axis] for axis in range(rank)]
             return reducer.over(x(*places), list(folded.values()))
 
         return te.compute([1 if a in folded else x.shape[a] for a in kept], element, name=reducer.name)

@@ -298,7 +298,8 @@ def conv_transpose(b: Builder) -> None:
 
 
 def pool(b: Builder) -> None:
-    x = picture(b, b.choice([1, 2, 2]), infinities=True)
+    spatial = b.choice([1, 2, 2])
+    x = picture(b, spatial, infinities=spatial == 2)  # the evaluator errs over one axis, ONNX Runtime with -inf
     if b.chance(0.2):
         b.node(b.choice(["GlobalAveragePool", "GlobalMaxPool"]), x)
         return

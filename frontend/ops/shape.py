@@ -56,7 +56,7 @@ def _refuse_copies(ctx: Context, source: Sequence[PrimExpr], target: Sequence[Pr
     A choice in the shape would cost every later proof about it, so the case is refused where the two differ.
     """
     for i, dim in enumerate(target):
-        if as_int(dim) is not None or i < len(source) and ctx.equal(dim, source[i]):
+        if as_int(dim) is not None or (i < len(source) and ctx.equal(dim, source[i])):
             continue
         same = dim != 0 if i >= len(source) else tirx.any(dim != 0, _prim(source[i]) == 0)
         ctx.check(same)
