@@ -87,7 +87,10 @@ def _conv2d(selector: _Selector, call: relax.Call) -> relax.Expr | None:
 
 
 def _is_winograd(weight: np.ndarray, strides: list[int], dilation: list[int]) -> bool:
-    return weight.shape[2:] == (3, 3) and strides == [1, 1] and dilation == [1, 1]
+    """Weights that are integers belong to quantized layers, whose sums must be exact: Winograd's transforms round."""
+    if weight.shape[2:] != (3, 3) or strides != [1, 1] or dilation != [1, 1]:
+        return False
+    return not np.array_equal(weight, np.rint(weight))
 
 
 def _matmul(selector: _Selector, call: relax.Call) -> relax.Expr | None:

@@ -238,10 +238,10 @@ def mean(ctx: Context, _node: Node, inputs: Sequence[Value]) -> Value:
         raise ConversionError("Mean needs at least one input")
     dtype = tensor_dtype(inputs[0])
     total = reduce(lambda a, b: add(ctx, a, b), inputs)
-    return cast_to(ctx, divide(ctx, total, np.array(len(inputs), np.float32).astype(_numpy_type(dtype))), dtype)
+    return cast_to(ctx, divide(ctx, total, np.array(len(inputs), np.float32).astype(numpy_type(dtype))), dtype)
 
 
-def _numpy_type(dtype: str) -> np.dtype:
+def numpy_type(dtype: str) -> np.dtype:
     import ml_dtypes
 
     return np.dtype(ml_dtypes.bfloat16) if dtype == "bfloat16" else np.dtype(dtype)

@@ -1,0 +1,129 @@
+"""The arithmetic of linear quantization, shared by the quantized operators: ``real = (integer - zero) * scale``.
+
+https://onnx.ai/onnx/operators/onnx__QuantizeLinear.html. Rounding is half to even; what leaves the integer type's
+range saturates; products and sums of integers are exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from tvm import relax, te, tirx
+
+from ..errors import ConversionError
+from .arith import floordiv
+from .context import Context
+from .ops.broadcasting import elementwise
+from .values import PrimExpr, Value, as_int, tensor_dtype, tensor_shape
+
+LIMITS = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767), "uint16": (0, 65535)}
+"""What can be quantized to."""
+
+
+def refuse_other_types(dtype: str, taken: Sequence[str], what: str) -> None:
+    if dtype not in taken:
+        raise ConversionError(f"{what} of type {dtype} is not supported yet; {', '.join(taken)} are")
+
+
+def zero_or(value: Value | None, dtype: str) -> Value:
+    """The zero point, 0 where it is left out."""
+    return np.array(0, dtype) if value is None else value
+
+
+def fitted(ctx: Context, parameter: Value, dims: Sequence[PrimExpr], axis: int, block: int = 0) -> Value:
+    """A scale or zero point in a shape that broadcasts to ``dims``: one number, one for each place of ``axis``, or one
+    for every ``block`` places of it."""
+    own = tensor_shape(parameter)
+    if all(as_int(dim) == 1 for dim in own):
+        return ctx.reshape(parameter, [])
+    if not -len(dims) <= axis < len(dims):
+        raise ConversionError(f"axis {axis} doesn't exist in a tensor of rank {len(dims)}")
+    axis %= len(dims)
+    if block:
+        return _by_blocks(ctx, parameter, dims, axis, block)
+    if len(own) != 1 or not ctx.equal(own[0], dims[axis]):
+        raise ConversionError(f"scales or zero points of shape {list(own)} don't fit axis {axis} of {list(dims)}")
+    return ctx.reshape(parameter, [own[0] if i == axis else 1 for i in range(len(dims))])
+
+
+def _by_blocks(ctx: Context, parameter: Value, dims: Sequence[PrimExpr], axis: int, block: int) -> Value:
+    own = tensor_shape(parameter)
+    needed = [floordiv(dim + block - 1, block) if i == axis else dim for i, dim in enumerate(dims)]
+    if len(own) != len(dims) or not all(ctx.equal(a, b) for a, b in zip(own, needed, strict=True)):
+        raise ConversionError(f"scales or zero points of shape {list(own)} for {list(needed)} blocks of {block}")
+    size = as_int(dims[axis])
+    if isinstance(parameter, np.ndarray) and size is not None:
+        return np.repeat(parameter, block, axis).take(range(size), axis)
+
+    def repeated(data: te.Tensor, shape: list) -> te.Tensor:
+        def element(*index: tirx.Var) -> PrimExpr:
+            return data(*(tirx.floordiv(i, block) if n == axis else i for n, i in enumerate(index)))
+
+        return te.compute(shape, element, name="repeated")
+
+    return ctx.te(repeated, parameter, list(dims))
+
+
+def dequantize(ctx: Context, value: Value, scale: Value, zero: Value) -> Value:
+    """(value - zero) * scale in float32; the parameters broadcast. Computed now where all are known."""
+    if isinstance(value, np.ndarray) and isinstance(scale, np.ndarray) and isinstance(zero, np.ndarray):
+        return np.asarray((value.astype(np.float32) - zero.astype(np.float32)) * scale.astype(np.float32))
+
+    def scalar(x: PrimExpr, by: PrimExpr, offset: PrimExpr) -> PrimExpr:
+        return (x.astype("float32") - offset.astype("float32")) * by.astype("float32")
+
+    return elementwise(ctx, [value, scale, zero], scalar, None, "dequantize")
+
+
+def quantize(ctx: Context, value: Value, scale: Value, zero: Value, precision: str = "float32") -> relax.Expr:
+    """saturate(round(value / scale) + zero) in the zero point's type; the quotient is rounded to ``precision``."""
+    dtype = tensor_dtype(zero)
+
+    def scalar(x: PrimExpr, by: PrimExpr, offset: PrimExpr) -> PrimExpr:
+        quotient = x.astype("float32") / by.astype("float32")
+        return saturated(_rounded_to(quotient, precision), offset, dtype)
+
+    return elementwise(ctx, [value, scale, zero], scalar, None, "quantize")
+
+
+def _rounded_to(x: PrimExpr, precision: str) -> PrimExpr:
+    """A float32 rounded to a narrower float type, half to even. Casts to bfloat16 and back would be simplified away."""
+    if precision != "bfloat16":
+        return x.astype(precision).astype("float32")
+    bits = tirx.reinterpret("uint32", x)
+    half = tirx.const(0x7FFF, "uint32") + tirx.bitwise_and(bits >> tirx.const(16, "uint32"), tirx.const(1, "uint32"))
+    return tirx.reinterpret("float32", tirx.bitwise_and(bits + half, tirx.const(0xFFFF0000, "uint32")))
+
+
+def requantize(ctx: Context, sums: Value, scale: Value, zero: Value) -> relax.Expr:
+    """saturate(round(sums * scale) + zero) of int32 sums in the zero point's type."""
+    dtype = tensor_dtype(zero)
+
+    def scalar(x: PrimExpr, by: PrimExpr, offset: PrimExpr) -> PrimExpr:
+        return saturated(x.astype("float32") * by.astype("float32"), offset, dtype)
+
+    return elementwise(ctx, [sums, scale, zero], scalar, None, "requantize")
+
+
+def saturated(x: PrimExpr, zero: PrimExpr, dtype: str) -> PrimExpr:
+    """A float32 rounded, moved by ``zero`` and held inside ``dtype``; NaN becomes the least number.
+
+    The clamp comes before the conversion, which has no defined result for what an int32 can't hold.
+    """
+    low, high = LIMITS[dtype]
+    offset = zero.astype("int32")
+    least, most = (tirx.const(limit, "int32") - offset for limit in (low, high))
+    bounded = tirx.min(tirx.max(tirx.nearbyint(x), least.astype("float32")), most.astype("float32"))
+    return (bounded.astype("int32") + offset).astype(dtype)
+
+
+def combined_scale(ctx: Context, left: Value, right: Value, output: Value) -> Value:
+    """left * right / output in float32, in this order: what integer sums are multiplied by."""
+    if isinstance(left, np.ndarray) and isinstance(right, np.ndarray) and isinstance(output, np.ndarray):
+        return np.asarray(left.astype(np.float32) * right.astype(np.float32) / output.astype(np.float32))
+
+    def scalar(a: PrimExpr, b: PrimExpr, c: PrimExpr) -> PrimExpr:
+        return a.astype("float32") * b.astype("float32") / c.astype("float32")
+
+    return elementwise(ctx, [left, right, output], scalar, None, "combined_scale")
