@@ -17,6 +17,7 @@ from types import FrameType
 from typing import NoReturn
 
 from . import __version__
+from .commands import bench as bench_command
 from .commands import compile as compile_command
 from .commands import inspect as inspect_command
 from .commands import run as run_command
@@ -25,7 +26,7 @@ from .commands.output import print_json
 from .errors import KilnError
 
 INTERRUPTED = 130
-_COMMANDS = (compile_command, inspect_command, run_command, verify_command)
+_COMMANDS = (compile_command, inspect_command, run_command, verify_command, bench_command)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -15,10 +15,10 @@ def print_json(value: Any) -> None:
 
 
 def format_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Rows under a header, columns aligned; numbers and sizes (anything that starts with a digit) to the right."""
+    """Rows under a header, columns aligned; numbers (what starts with a digit, or a dash for none) to the right."""
     lines = [[str(cell) for cell in row] for row in rows]
     widths = [max(len(line[column]) for line in [list(header), *lines]) for column in range(len(header))]
-    numeric = [bool(lines) and all(line[column][:1].isdigit() for line in lines) for column in range(len(header))]
+    numeric = [_numeric([line[column] for line in lines]) for column in range(len(header))]
 
     def align(cells: Sequence[str]) -> str:
         padded = (
@@ -27,6 +27,11 @@ def format_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str
         return "  ".join(padded).rstrip()
 
     return "\n".join([align(header), *(align(line) for line in lines)])
+
+
+def _numeric(cells: Sequence[str]) -> bool:
+    numbers = [cell for cell in cells if cell != "-"]
+    return bool(numbers) and all(cell[:1].isdigit() for cell in numbers)
 
 
 def print_section(title: str, text: str) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnx.helper as oh
 import tvm
 from tvm.ir import IRModule
 
@@ -114,6 +116,18 @@ def scale_request(n: int = 1024, target: str = "cpu", **changes: Any) -> ExportR
         "kernels": [Kernel("scale", "generic", vectorized=True)],
     }
     return ExportRequest(**(values | changes))
+
+
+def scale_model(folder: Path, op_type: str = "Add") -> Path:
+    """The same as ONNX, y = x * w + x over 1024 floats, or with another operator in place of the sum."""
+    x, y = (oh.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1024]) for name in ("x", "y"))
+    weights = onnx.numpy_helper.from_array(scale_weights(), "w")
+    nodes = [oh.make_node("Mul", ["x", "w"], ["product"]), oh.make_node(op_type, ["product", "x"], ["y"])]
+    model = oh.make_model(
+        oh.make_graph(nodes, "scale", [x], [y], [weights]), opset_imports=[oh.make_opsetid("", 20)], ir_version=8
+    )
+    onnx.save(model, folder / f"{op_type}.onnx")
+    return folder / f"{op_type}.onnx"
 
 
 def add_request(dtype: str = "float32", op: str = "+", **changes: Any) -> ExportRequest:
