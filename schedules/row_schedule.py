@@ -31,8 +31,9 @@ def schedule_rows(schedule: Schedule, lanes: int) -> bool:
     count = int(annotation(schedule, anchor, ROWS_KEY))
     rows = _extents(schedule, anchor)[:count]
     work = max((_size(schedule, block) for block in all_blocks(schedule)), default=0)
+    _inline_bystanders(schedule, anchor)
     output, behind = _inline_epilogue(schedule, anchor)
-    apart = _inline_prologue(schedule, rows)
+    apart = _inline_prologue(schedule, rows, {schedule.get(block).name_hint for block in behind})
     names = {schedule.get(block).name_hint for block in [output, *behind, *apart]}
     inner = [block for block in all_blocks(schedule) if schedule.get(block).name_hint not in names]
     loops = [schedule.get_loops(block) for block in [*inner, output]]
@@ -63,6 +64,21 @@ def _size(schedule: Schedule, block: SBlockRV) -> float:
     return total
 
 
+def _inline_bystanders(schedule: Schedule, anchor: SBlockRV) -> None:
+    """Inlines what was fused behind without reading the result: a mask that is prepared and then applied to it."""
+    blocks = all_blocks(schedule)
+    names = [schedule.get(block).name_hint for block in blocks]
+    first = names.index(schedule.get(anchor).name_hint)
+    reading, fresh = {names[first]}, [anchor]
+    while fresh:
+        found = list(schedule.get_consumers(fresh.pop()))
+        fresh += [block for block in found if schedule.get(block).name_hint not in reading]
+        reading |= {schedule.get(block).name_hint for block in found}
+    for block, name in zip(blocks[first:], names[first:], strict=True):
+        if name not in reading and is_spatial(schedule, block):
+            _try_inline(schedule, block)
+
+
 def _inline_epilogue(schedule: Schedule, anchor: SBlockRV) -> tuple[SBlockRV, list[SBlockRV]]:
     """(the stage that writes the result, blocks that have to run as loops of their own after it)."""
     blocks = all_blocks(schedule)
@@ -75,12 +91,17 @@ def _inline_epilogue(schedule: Schedule, anchor: SBlockRV) -> tuple[SBlockRV, li
     return behind[-1], []
 
 
-def _inline_prologue(schedule: Schedule, rows: list[str]) -> list[SBlockRV]:
-    """Inlines what was fused in front; gives back what neither can be inlined nor has the rows' shape."""
+def _inline_prologue(schedule: Schedule, rows: list[str], behind: set[str]) -> list[SBlockRV]:
+    """Inlines what was fused in front; gives back what neither can be inlined nor has the rows' shape.
+
+    Blocks whose names are in ``behind`` run after the rows and are left alone.
+    """
     apart = []
     for block in all_blocks(schedule):
         consumers = schedule.get_consumers(block)
         if annotation(schedule, block, ROWS_KEY) is not None or not consumers:
+            continue
+        if schedule.get(block).name_hint in behind:
             continue
         spatial = is_spatial(schedule, block)
         twice = len(consumers) > 1 and uses_expensive_maths(schedule, block)

@@ -127,3 +127,18 @@ def test_long_sums_keep_their_precision() -> None:
     x = np.random.default_rng(0).uniform(size=(1, 1_000_003)).astype(np.float32)
     exact = x.astype(np.float64).sum(-1)
     np.testing.assert_allclose(_reduced(lambda v: v, SUM, x.shape[1], x), exact, rtol=2e-6)
+
+
+def test_what_is_applied_to_the_result_joins_the_rows() -> None:
+    """A mask of fewer elements, fused with what applies it, stands behind the softmax that it doesn't read."""
+    data, mask = (te.placeholder(_dims(*shape), "float32", name="x") for shape in ((5, 3, 20), (5, 1, 1)))
+    soft = row_functions.softmax(data, LANES)
+    factor = te.compute(mask.shape, lambda *i: tirx.Select(mask(*i) < 0.0, tirx.const(0.0, "float32"), mask(*i)))
+    masked = te.compute(data.shape, lambda i, j, k: soft(i, j, k) * factor(i, 0, 0))
+    function = _scheduled(te.create_prim_func([data, mask, masked]))
+    assert len(_top_loops(function)) == 1
+    x, y = (np.random.default_rng(n).normal(size=n).astype(np.float32) for n in ((5, 3, 20), (5, 1, 1)))
+    out = tvm.runtime.tensor(np.zeros(x.shape, np.float32))
+    _compiled(tvm.IRModule({"main": function}))["main"](tvm.runtime.tensor(x), tvm.runtime.tensor(y), out)
+    powers = np.exp(x - x.max(-1, keepdims=True))
+    np.testing.assert_allclose(out.numpy(), powers / powers.sum(-1, keepdims=True) * np.maximum(y, 0), rtol=1e-5)
