@@ -6,12 +6,13 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 RUN := "$(VENV)/bin/python"
 STAMP := $(VENV)/.installed
 
-.PHONY: help env test lint format demo zoo clean
+.PHONY: help env test lint format demo zoo conformance clean
 help:
 	@echo "make demo    compile a real text recogniser and read a picture with it"
 	@echo "make test    lint, then run all tests"
 	@echo "make lint    ruff and mypy"
 	@echo "make zoo     compile eight real models and compare each with ONNX Runtime (downloads about 330 MB once)"
+	@echo "make conformance   run ONNX's own tests, 2033 of them"
 	@echo "make clean   remove build products; .venv stays"
 
 # The stamp holds the folder's path: the environment of a checkout that was moved or copied is installed anew.
@@ -43,6 +44,9 @@ demo: $(STAMP)
 
 zoo: $(STAMP)
 	$(RUN) scripts/zoo.py check
+
+conformance: $(STAMP)
+	$(RUN) scripts/conformance.py
 
 clean:
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
