@@ -10,6 +10,7 @@ import tvm
 from tvm import s_tir, tirx
 from tvm.tirx.compilation_pipeline import PIPELINE_MAP, finalize_device_passes, register_tir_pipeline
 
+from .peel_tails import peel_tails
 from .vectorize_math import expand_math
 
 NAME = "onnxkiln_cpu"
@@ -27,6 +28,8 @@ def _passes() -> list[tvm.transform.Pass]:
         s_tir.transform.LowerOpaqueBlock(),
         tirx.transform.FlattenBuffer(),
         tirx.transform.BF16ComputeLegalize(),
+        peel_tails(),
+        tirx.transform.ConvertSSA(),
         s_tir.transform.LoopPartition(),
         tirx.transform.VectorizeLoop(True),
         tirx.transform.StorageRewrite(),

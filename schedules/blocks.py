@@ -13,6 +13,9 @@ from tvm.s_tir.schedule import SBlockRV
 TEMPLATE_KEY = "kiln.template"
 """Block annotation: the name of the template that a tensor expression was written for."""
 
+TAIL_KEY = "kiln.tail"
+"""Loop annotation: each iteration is one vector, of this many elements, the last one guarded (``passes.peel_tails``)."""
+
 
 def as_int(expr: Any) -> int | None:
     """The Python int that an expression is, or None."""

@@ -13,13 +13,16 @@ import tvm_ffi
 from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV, ScheduleError
+from tvm.s_tir.stmt import SBlockRealize
 
-from .blocks import all_blocks, as_int, depends_on, extent, is_spatial, split_loops, uses_expensive_maths
+from .blocks import TAIL_KEY, all_blocks, as_int, depends_on, extent, is_spatial, split_loops, uses_expensive_maths
 
 PARALLEL_MIN_WORK = 1 << 14
 """Elements: below it starting the thread pool costs more than a second core saves."""
 
-_PARTITION = "pragma_loop_partition_hint"
+
+
+_CUT_KEY = "pragma_loop_partition_hint"
 
 
 def apply_generic(schedule: Schedule, lanes: int) -> None:
@@ -69,10 +72,8 @@ def schedule_block(schedule: Schedule, block: SBlockRV, lanes: int) -> None:
         _schedule_reduction(schedule, block, spatial, reduction, lanes, work)
     else:
         spatial = _fuse_short_tail(schedule, spatial, lanes)
-        # Between two conditions on an open size, TVM's partition leaves a part of the loop unguarded: it writes past
-        # the end (three tensors joined along their last axis).
-        peel = extent(schedule, spatial[-1]) is not None or not _has_conditions(schedule, block)
-        outer = vectorize_loop(schedule, spatial[-1], lanes, peel=peel)
+        # Cut at the operator's own conditions too: where tensors are joined, where a padding ends.
+        outer = vectorize_loop(schedule, spatial[-1], lanes, cut=_has_conditions(schedule, block))
         parallelize(schedule, [*spatial[:-1], *outer], work)
 
 
@@ -84,7 +85,7 @@ def _schedule_reduction(
     if size is not None and size < 2:
         parallelize(schedule, spatial, work)
         return
-    outer = vectorize_loop(schedule, inner, lanes, mark=False, peel=not _has_conditions(schedule, block))
+    outer = vectorize_loop(schedule, inner, lanes, mark=False, cut=_has_conditions(schedule, block))
     vector = schedule.get_loops(block)[len(spatial) - 1 + len(outer)]
     schedule.reorder(*reduction, vector)
     schedule.vectorize(vector)
@@ -104,28 +105,17 @@ def _fuse_short_tail(schedule: Schedule, loops: list[Any], lanes: int) -> list[A
 
 
 def _has_conditions(schedule: Schedule, block: SBlockRV) -> bool:
-    """Whether elements are read under a condition on the innermost spatial index, as behind padding.
-
-    Peeling would cut the loop at that condition too, and TVM then loses the guard of the sum's initial value: it
-    writes whole vectors past the end of a row.
-    """
-    found = False
+    """Whether elements are read under a condition on the innermost spatial index, as behind padding."""
     inner = [var.var for var in schedule.get(block).iter_vars if var.iter_type == tirx.IterVar.DataPar][-1]
-
-    def visit(call: tvm.ir.Call) -> None:
-        nonlocal found
-        if isinstance(call.op, tvm.ir.Op) and call.op.name.endswith("if_then_else"):
-            found = found or depends_on(call.args[0], [inner])
-
-    tvm_ffi.structural_walk(schedule.get(block).body, (tvm.ir.Call, visit))
-    return found
+    return _reads_under_condition_on(schedule.get(block).body, [inner])
 
 
-def vectorize_loop(schedule: Schedule, loop: Any, lanes: int, mark: bool = True, peel: bool = True) -> list[Any]:
+def vectorize_loop(schedule: Schedule, loop: Any, lanes: int, mark: bool = True, cut: bool = False) -> list[Any]:
     """Split off a vector and mark it (``mark``); the loops around it come back, outermost first.
 
-    A length that is no multiple of the vector's leaves a tail, which the partition hint peels off the main loop
-    (``peel``); else every element is guarded.
+    A length that is no multiple of the vector's leaves a tail, which ``passes.peel_tails`` takes out of the main loop.
+    ``cut`` asks TVM to cut the loop at the conditions inside besides, where the length is known: with open sizes it
+    loses guards, and then writes past the end.
     """
     size = extent(schedule, loop)
     if size is not None and size <= lanes:
@@ -133,8 +123,10 @@ def vectorize_loop(schedule: Schedule, loop: Any, lanes: int, mark: bool = True,
             schedule.vectorize(loop)
         return []
     outer, vector = schedule.split(loop, [None, lanes])
-    if peel and (size is None or size % lanes):
-        schedule.annotate(outer, _PARTITION, 1)
+    if size is None or size % lanes:
+        schedule.annotate(outer, TAIL_KEY, lanes)
+    if cut and size is not None:
+        schedule.annotate(outer, _CUT_KEY, 1)
     if mark:
         schedule.vectorize(vector)
     return [outer]
@@ -146,7 +138,7 @@ def parallelize(schedule: Schedule, loops: list[Any], work: int | None) -> None:
     More fused loops would mean a division for each iteration to find the indices again.
     """
     # Loops with a tail to peel can't be fused.
-    loops = [loop for loop in loops if _PARTITION not in schedule.get(loop).annotations] or loops
+    loops = [loop for loop in loops if not {TAIL_KEY, _CUT_KEY} & set(schedule.get(loop).annotations)] or loops
     if not loops or (work is not None and work < PARALLEL_MIN_WORK):
         return
     count, known = 0, 1
@@ -172,19 +164,54 @@ def _work(schedule: Schedule, loops: list[Any]) -> int | None:
 
 
 def is_vectorized(function: tirx.PrimFunc) -> bool:
-    """Whether the scheduled function leaves no long loop scalar: each innermost loop of 8 or more is a vector."""
-    scalar = False
+    """Whether the scheduled function leaves no long loop scalar: each innermost loop of 8 or more is a vector.
 
-    def visit(loop: tirx.For) -> None:
-        nonlocal scalar
+    A vector that reads under a condition which differs between its lanes becomes a scalar loop, but where its loop is
+    cut at that condition.
+    """
+    scalar = False
+    cut = 0
+
+    def visit(loop: tirx.For, walker: Any) -> Any:
+        nonlocal scalar, cut
+        here = _CUT_KEY in loop.annotations
+        cut += here
+        result = walker.default_visit(loop)
+        cut -= here
         inner: list[tirx.For] = []
         tvm_ffi.structural_walk(loop.body, (tirx.For, inner.append), order="post")
-        if inner or loop.kind == tirx.ForKind.VECTORIZED:
-            return
-        size = as_int(loop.extent)
-        scalar = scalar or ((size is None or size >= 8) and loop.kind in (tirx.ForKind.SERIAL, tirx.ForKind.PARALLEL))
+        if loop.kind == tirx.ForKind.VECTORIZED:
+            scalar = scalar or (not cut and _lanes_differ(loop))
+        elif not inner and loop.kind in (tirx.ForKind.SERIAL, tirx.ForKind.PARALLEL):
+            size = as_int(loop.extent)
+            scalar = scalar or size is None or size >= 8
+        return result
 
-    tvm_ffi.structural_walk(function.body, (tirx.For, visit), order="post")
+    tvm_ffi.structural_visit(function.body, (tirx.For, visit))
     return not scalar
 
 
+def _lanes_differ(vector: tirx.For) -> bool:
+    """Whether a block in the loop reads under a condition on what the loop's variable is bound to."""
+    found = False
+
+    def visit(realize: SBlockRealize) -> None:
+        nonlocal found
+        bound = zip(realize.block.iter_vars, realize.iter_values, strict=True)
+        lanes = [var.var for var, value in bound if depends_on(value, [vector.loop_var])]
+        found = found or (bool(lanes) and _reads_under_condition_on(realize.block.body, lanes))
+
+    tvm_ffi.structural_walk(vector.body, (SBlockRealize, visit), order="post")
+    return found
+
+
+def _reads_under_condition_on(body: tirx.Stmt, variables: list[Any]) -> bool:
+    found = False
+
+    def visit(call: tvm.ir.Call) -> None:
+        nonlocal found
+        if isinstance(call.op, tvm.ir.Op) and call.op.name.endswith("if_then_else"):
+            found = found or depends_on(call.args[0], variables)
+
+    tvm_ffi.structural_walk(body, (tvm.ir.Call, visit), order="post")
+    return found

@@ -14,7 +14,7 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
 
 from ..targets import Target
-from .blocks import TEMPLATE_KEY, as_int, extent
+from .blocks import TAIL_KEY, TEMPLATE_KEY, as_int, extent
 from .generic import PARALLEL_MIN_WORK
 from .template import Parameters, register
 from .tiles import BLOCK, accumulators, best_tile, finish_epilogue, registers_per_block, schedule_prologue
@@ -140,7 +140,7 @@ def vectorize_rows(schedule: Schedule, output: SBlockRV) -> None:
     if size is None or size > (lanes or BLOCK):
         outer, loop = schedule.split(loop, [None, lanes or BLOCK])
         if lanes is None:
-            schedule.annotate(outer, "pragma_loop_partition_hint", 1)
+            schedule.annotate(outer, TAIL_KEY, lanes or BLOCK)
     schedule.vectorize(loop)
 
 

@@ -151,7 +151,9 @@ def trilu(ctx: Context, node: Node, inputs: Sequence[Value | None]) -> Value:
     def trilu(x: te.Tensor, k: PrimExpr) -> te.Tensor:
         def element(*i: tirx.Var) -> PrimExpr:
             distance = i[-1] - i[-2]
-            nearest = tirx.max(tirx.min(prim(k), prim(x.shape[-1])), prim(0) - prim(x.shape[-2]))
+            nearest = prim(k)
+            if as_int(k) is None:
+                nearest = tirx.max(tirx.min(k, prim(x.shape[-1])), prim(0) - prim(x.shape[-2]))
             kept = distance >= nearest if upper else distance <= nearest
             return tirx.Select(kept, x(*i), tirx.const(0, x.dtype))
 
