@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tvm import te, tirx
+from tvm.sym import Analyzer
 
 from .blocks import TEMPLATE_KEY, as_int
 
@@ -120,6 +121,8 @@ def whole_vectors(
     known = as_int(length)
     if known is not None and (known < lanes or known % lanes == 0):
         return known, None
+    if _divide(length, lanes)[1] == 0:
+        return length, None
     whole = known // lanes * lanes if known is not None else tirx.floordiv(length, lanes) * lanes
 
     def last(*index: tirx.Var) -> Expr:
@@ -137,11 +140,18 @@ def whole_vectors(
 
 
 def _divide(length: Expr, by: int) -> tuple[Expr, Expr]:
-    """(quotient, remainder), plain ints where known."""
+    """(quotient, remainder), plain ints where known: the remainder of ``16 * n`` by 16 is, and so needs no loop.
+
+    A loop that has no iterations whatever the sizes would keep a whole function from being scheduled, and its sum from
+    being initialised.
+    """
     known = as_int(length)
     if known is not None:
         return divmod(known, by)
-    return tirx.floordiv(length, by), tirx.floormod(length, by)
+    simplify = Analyzer().simplify
+    quotient, remainder = simplify(tirx.floordiv(length, by)), simplify(tirx.floormod(length, by))
+    fixed = as_int(remainder)
+    return quotient, remainder if fixed is None else fixed
 
 
 def _lanes_of(

@@ -122,6 +122,25 @@ def test_reductions_of_expressions(length: int) -> None:
         np.testing.assert_array_equal(_reduced(lambda v: v, MAX, size, x), x.max(-1))
 
 
+@pytest.mark.parametrize("factor", [16, 64, 192, 48])
+def test_lengths_that_are_a_multiple_of_a_dim_have_no_rest(factor: int) -> None:
+    """A loop over nothing kept functions from being scheduled, and left what it should begin with unwritten."""
+    n = tirx.Var("n", "int64")
+    data = te.placeholder([tirx.const(2, "int64"), n * factor], "float32", name="data")
+    rows = [tirx.const(2, "int64")]
+    total = reduce_rows(lambda r, k: data(r, k), rows, n * factor, "float32", MAX, LANES, "total")
+    last = te.compute(rows, lambda r: total(r), name="last", attrs={"rows": 1, "kiln.template": "row_reduce"})
+    function = te.create_prim_func([n, data, last])
+    empty: list[tirx.For] = []
+
+    def visit(loop: tirx.For) -> None:
+        if isinstance(loop.extent, tirx.IntImm) and loop.extent.value == 0:
+            empty.append(loop)
+
+    tvm_ffi.structural_walk(function.body, (tirx.For, visit), order="post")
+    assert not empty
+
+
 def test_long_sums_keep_their_precision() -> None:
     """64 running sums and a tree: one running sum over a million numbers would be 7e-6 off."""
     x = np.random.default_rng(0).uniform(size=(1, 1_000_003)).astype(np.float32)
