@@ -5,14 +5,17 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$p && break; done)
 RUN := "$(VENV)/bin/python"
 STAMP := $(VENV)/.installed
+THREADS ?= 1
 
-.PHONY: help env test lint format demo zoo conformance clean
+.PHONY: help env test lint format demo zoo zoo-extended conformance bench clean
 help:
 	@echo "make demo    compile a real text recogniser and read a picture with it"
 	@echo "make test    lint, then run all tests"
 	@echo "make lint    ruff and mypy"
 	@echo "make zoo     compile eight real models and compare each with ONNX Runtime (downloads about 330 MB once)"
+	@echo "make zoo-extended   the same with a larger set: recurrent, quantized, audio, detection (about 300 MB more)"
 	@echo "make conformance   run ONNX's own tests, 2033 of them"
+	@echo "make bench   measure twelve models beside ONNX Runtime, OpenVINO and tract, and the machine's limits (THREADS=1)"
 	@echo "make clean   remove build products; .venv stays"
 
 # The stamp holds the folder's path: the environment of a checkout that was moved or copied is installed anew.
@@ -45,8 +48,19 @@ demo: $(STAMP)
 zoo: $(STAMP)
 	$(RUN) scripts/zoo.py check
 
+zoo-extended: $(STAMP)
+	$(RUN) scripts/zoo.py --extended check
+
 conformance: $(STAMP)
 	$(RUN) scripts/conformance.py
+
+# The engines to compare with are large, so only this target installs them.
+$(STAMP).bench: $(STAMP)
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[compile,dev,bench]'
+	@touch "$(STAMP).bench"
+
+bench: $(STAMP).bench
+	$(RUN) scripts/bench.py run --threads $(THREADS)
 
 clean:
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

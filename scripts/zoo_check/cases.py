@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -27,8 +27,19 @@ class Input:
     shape: Sequence[int | str]
 
 
-def listed_sizes(entry: Entry, inputs: Sequence[Input]) -> dict[str, int]:
-    """The size that zoo.json lists for each open dim."""
+class Listed(Protocol):
+    """What says the inputs to measure with: an entry of a catalog."""
+
+    @property
+    def ranges(self) -> Mapping[str, Sequence[int]]:
+        """Half-open ranges of random integers, by input."""
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The listed shape of the input ``name``."""
+
+
+def listed_sizes(entry: Listed, inputs: Sequence[Input]) -> dict[str, int]:
+    """The size that the catalog lists for each open dim."""
     return {
         dim: size
         for item in inputs
@@ -56,8 +67,8 @@ def prime_below(size: int) -> int:
     return next(primes, 3)
 
 
-def random_feeds(entry: Entry, inputs: Sequence[Input], sizes: Mapping[str, int], seed: int) -> Feeds:
-    """Normal floats; integers from the ranges that zoo.json states."""
+def random_feeds(entry: Listed, inputs: Sequence[Input], sizes: Mapping[str, int], seed: int) -> Feeds:
+    """Normal floats; integers from the ranges that the catalog states."""
     random = np.random.default_rng(seed)
     feeds: Feeds = {}
     for item in inputs:
