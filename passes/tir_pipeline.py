@@ -10,6 +10,7 @@ import tvm
 from tvm import s_tir, tirx
 from tvm.tirx.compilation_pipeline import PIPELINE_MAP, finalize_device_passes, register_tir_pipeline
 
+from .peel_borders import peel_borders
 from .peel_tails import peel_tails
 from .vectorize_math import expand_math
 
@@ -28,6 +29,7 @@ def _passes() -> list[tvm.transform.Pass]:
         s_tir.transform.LowerOpaqueBlock(),
         tirx.transform.FlattenBuffer(),
         tirx.transform.BF16ComputeLegalize(),
+        peel_borders(),
         peel_tails(),
         tirx.transform.ConvertSSA(),
         s_tir.transform.LoopPartition(),

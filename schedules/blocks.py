@@ -13,6 +13,9 @@ from tvm.s_tir.schedule import SBlockRV
 TEMPLATE_KEY = "kiln.template"
 """Block annotation: the name of the template that a tensor expression was written for."""
 
+PEEL_KEY = "kiln.peel_borders"
+"""Loop annotation: ``passes/peel_borders.py`` is to keep conditions out of the middle of the loop."""
+
 TAIL_KEY = "kiln.tail"
 """Loop annotation: each iteration is one vector, of this many elements, the last one guarded (``passes.peel_tails``)."""
 

@@ -11,8 +11,8 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
 
 from ..targets import Target
-from .blocks import TEMPLATE_KEY, as_int
-from .conv2d import needed_size, output_size, pad_spatial
+from .blocks import PEEL_KEY, TEMPLATE_KEY, as_int
+from .conv2d import output_size
 from .template import Parameters, register
 from .tiles import BLOCK, accumulators, finish_epilogue, registers_per_block, schedule_prologue
 
@@ -42,20 +42,27 @@ def depthwise_conv2d(
     dilation: Sequence[int],
     tile: int,
 ) -> te.Tensor:
-    """[N, H, W, C] x [kh, kw, C] → [N, H', W', C]. Whole tiles are computed: pixels past the row's last repeat it."""
+    """[N, H, W, C] x [kh, kw, C] → [N, H', W', C].
+
+    Padding is no copy of the data: taps outside of it are skipped (``passes/peel_borders.py``). Whole tiles are
+    computed: pixels past the row's last are as if there were padding, or repeat it where there is none.
+    """
     kh, kw, _ = (int(dim) for dim in weight.shape)
     n, h, w, channels = data.shape
     top, left, bottom, right = padding
     rows = output_size(h, kh, strides[0], dilation[0], top, bottom)
     columns = output_size(w, kw, strides[1], dilation[1], left, right)
     width = tirx.floordiv(columns + tile - 1, tile) * tile
-    needed = (needed_size(rows, kh, strides[0], dilation[0]), needed_size(width, kw, strides[1], dilation[1]))
-    source = pad_spatial(data, padding, needed)
     ry, rx = te.reduce_axis((0, kh), name="ry"), te.reduce_axis((0, kw), name="rx")
 
     def pixel(b: Any, y: Any, x: Any, c: Any) -> Any:
-        column = (x if any(padding) else tirx.min(x, columns - 1)) * strides[1] + rx * dilation[1]
-        value = source[b, y * strides[0] + ry * dilation[0], column, c]
+        row = y * strides[0] + ry * dilation[0] - top
+        column = (x if left or right else tirx.min(x, columns - 1)) * strides[1] + rx * dilation[1] - left
+        value = data[b, row, column, c]
+        inside = [row >= 0] * (top > 0) + [row < h] * (bottom > 0)
+        inside += [column >= 0, column < w] * (left > 0 or right > 0)
+        if inside:
+            value = tirx.if_then_else(tirx.all(*inside), value, tirx.const(0, data.dtype))
         return te.sum(value * weight[ry, rx, c], axis=[ry, rx])
 
     padded = (n, rows, width, channels)
@@ -81,11 +88,13 @@ class DepthwiseConv2d:
         lanes = self._lanes(schedule, c)
         x_tile, x_inner = schedule.split(x, [None, pixels])
         c_tile, lane = schedule.split(c, [None, lanes])
-        schedule.reorder(n, y, c_tile, x_tile, ry, rx, x_inner, lane)
-        schedule.reverse_compute_at(output, x_tile)
+        # Channels inside: rows of the input are then read from end to end, as caches like it.
+        schedule.reorder(n, y, x_tile, c_tile, ry, rx, x_inner, lane)
+        schedule.reverse_compute_at(output, c_tile)
+        schedule.annotate(x_tile, PEEL_KEY, True)
         schedule.vectorize(schedule.get_loops(output)[-1])
         schedule.vectorize(lane)
-        for loop in (x_inner, rx, ry):
+        for loop in (x_inner, rx):  # a loop over the window's rows, so that those outside are skipped in one branch
             schedule.unroll(loop)
         schedule.parallel(schedule.fuse(n, y))
         schedule_prologue(schedule, before, target)
