@@ -15,6 +15,7 @@ from ..context import Context
 from ..node import Node
 from ..registry import converter
 from ..values import PrimExpr, SymbolicInts, Value, as_int, rank, symbolic, tensor_shape
+from .run_time_axes import squeezed, unsqueezed
 
 
 def product(dims: Sequence[PrimExpr]) -> PrimExpr:
@@ -174,8 +175,15 @@ def normalized_axes(axes: Sequence[int], dims: int) -> list[int]:
     return [axis % dims for axis in axes]
 
 
+def _is_computed(inputs: Sequence[Value | None]) -> bool:
+    """Whether axes are an input whose numbers are known only when the model runs."""
+    return len(inputs) > 1 and isinstance(inputs[1], relax.Expr)
+
+
 @converter("Unsqueeze")
 def unsqueeze(ctx: Context, node: Node, inputs: Sequence[Value]) -> Value:
+    if _is_computed(inputs):
+        return unsqueezed(ctx, inputs[0], inputs[1])
     axes = axes_of(ctx, node, inputs)
     dims = list(tensor_shape(inputs[0]))
     where = sorted(normalized_axes(axes or [], len(dims) + len(axes or [])))
@@ -186,6 +194,8 @@ def unsqueeze(ctx: Context, node: Node, inputs: Sequence[Value]) -> Value:
 
 @converter("Squeeze")
 def squeeze(ctx: Context, node: Node, inputs: Sequence[Value]) -> Value:
+    if _is_computed(inputs):
+        return squeezed(ctx, inputs[0], inputs[1])
     dims = tensor_shape(inputs[0])
     axes = axes_of(ctx, node, inputs)
     dropped = (
@@ -197,4 +207,8 @@ def squeeze(ctx: Context, node: Node, inputs: Sequence[Value]) -> Value:
         if as_int(dims[axis]) not in (1, None):
             raise ConversionError(f"axis {axis} can't be squeezed: its size is {dims[axis]}")
         ctx.check(tirx.EQ(_prim(dims[axis]), tirx.const(1, "int64")))
+    if axes is None:  # an open dim is kept: were it 1 in a run, it would have to go
+        for dim in dims:
+            if as_int(dim) is None:
+                ctx.check(tirx.NE(_prim(dim), tirx.const(1, "int64")))
     return ctx.reshape(inputs[0], [dim for i, dim in enumerate(dims) if i not in dropped])

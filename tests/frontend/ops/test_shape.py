@@ -45,6 +45,35 @@ def test_others(dims: str) -> None:
     )
 
 
+@pytest.mark.parametrize("dims", ["fixed", "first"])
+def test_axes_known_when_running(dims: str) -> None:
+    x = np.arange(6, dtype=np.int32).reshape(1, 6, 1)
+    empty = np.zeros((0, 1), np.float32)
+    check_cases(
+        [
+            *(case("Squeeze", x, ints(*axes), dims=dims) for axes in ((0,), (-1, 0), (2,))),
+            *(case("Unsqueeze", x, ints(*axes), dims=dims) for axes in ((0,), (4, 1), (-1, 0, 2))),
+            case("Unsqueeze", np.float32(7), ints(0), dims=dims),
+            case("Squeeze", np.ones((1, 1), np.float32), ints(1, 0), dims=dims),
+            case("Unsqueeze", empty, ints(-2), dims=dims),
+            case("Squeeze", empty, ints(1), dims=dims),
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("op_type", "axes"), [("Squeeze", [1]), ("Squeeze", [3]), ("Unsqueeze", [4]), ("Unsqueeze", [-5]), ("Both", [1, 1])]
+)
+def test_impossible_axes_end_the_run(op_type: str, axes: list[int]) -> None:
+    for name in ("Squeeze", "Unsqueeze") if op_type == "Both" else (op_type,):
+        text = f"""{HEADER} g (float[1, 6, 1] x, int64[{len(axes)}] axes) => (float[] z) {{ z = {name}(x, axes) }}"""
+        model = parse_model(text)
+        model.graph.output[0].type.tensor_type.ClearField("shape")
+        compiled = Compiled(model)
+        with pytest.raises(Exception, match=r"(?i)shape|match|dim"):
+            compiled({"x": np.zeros((1, 6, 1), np.float32), "axes": np.array(axes, np.int64)})
+
+
 def test_axes_as_attributes() -> None:
     x = np.zeros((1, 2, 1, 3), np.float32)
     squeezed, unsqueezed = np.zeros((2, 3), np.float32), np.zeros((1, 1, 2, 1, 3, 1), np.float32)
