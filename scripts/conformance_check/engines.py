@@ -5,6 +5,8 @@ ONNX Runtime gets types that NumPy lacks as OrtValues, sequences as lists; tract
 
 from __future__ import annotations
 
+import ctypes
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -116,34 +118,41 @@ class _OrtSession(Prepared):
         self._value = value_class
 
     def run(self, feeds: Mapping[str, Any]) -> list[Any]:
+        given = {name: np.asarray(value) if isinstance(value, np.generic) else value for name, value in feeds.items()}
+        types = [item.type for item in [*self._session.get_inputs(), *self._session.get_outputs()]]
         try:
-            if not any(_is_extra(value) for value in feeds.values()):
-                plain = [output.type for output in self._session.get_outputs()]
-                if not any("float8" in kind or "bfloat16" in kind or "int4" in kind for kind in plain):
-                    return self._session.run(None, dict(feeds))
-            values = {name: self._ort_value(value) for name, value in feeds.items()}
-            return [_numpy(value) for value in self._session.run_with_ort_values(None, values)]
+            if not any(kind.startswith("tensor(") and any(word in kind for word in _NOT_OF_NUMPY) for kind in types):
+                return self._session.run(None, given)
+            values = {name: self._ort_value(value) for name, value in given.items()}
+            return [_array(value) for value in self._session.run_with_ort_values(None, values)]
         except Exception as error:
             raise Refused(f"when run: {error}") from error
 
-    def _ort_value(self, value: Any) -> Any:
-        if not _is_extra(value):
-            return self._value.ortvalue_from_numpy(value)
-        element = onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
-        carrier = value.view(np.uint16 if value.dtype.itemsize == 2 else np.uint8)
+    def _ort_value(self, array: np.ndarray) -> Any:
+        element = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+        if array.dtype.isbuiltin == 1:
+            return self._value.ortvalue_from_numpy(array)
+        # Elements of less than a byte are packed at the beginning of memory that has a byte for each.
+        raw = onnx.numpy_helper.from_array(array).raw_data
+        carrier = np.zeros(array.shape, np.uint16 if array.dtype.itemsize == 2 else np.uint8)
+        carrier.reshape(-1).view(np.uint8)[: len(raw)] = np.frombuffer(raw, np.uint8)
         return self._value.ortvalue_from_numpy_with_onnx_type(carrier, element)
 
 
-def _numpy(value: Any) -> Any:
-    """An OrtValue as an array; types that NumPy lacks come as the integers of their bits."""
-    element = value.element_type()
-    array = value.numpy()
-    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(element))
-    return array.view(dtype) if array.dtype != dtype and array.dtype.itemsize == dtype.itemsize else array
+_NOT_OF_NUMPY = ("bfloat16", "float8", "float4", "int4", "int2)")
+"""Types, as ONNX Runtime spells them, that its Python interface doesn't exchange as arrays."""
 
 
-def _is_extra(value: Any) -> bool:
-    return isinstance(value, np.ndarray) and value.dtype.kind == "V"
+def _array(value: Any) -> Any:
+    """An OrtValue as an array, read from its memory where ONNX Runtime has no NumPy type for it."""
+    element, shape = value.element_type(), value.shape()
+    bits = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}.get(onnx.TensorProto.DataType.Name(element))
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(element)
+    if bits is None and dtype.isbuiltin == 1:
+        return value.numpy()
+    size = -(-math.prod(shape) * (bits or 8 * dtype.itemsize) // 8)
+    raw = ctypes.string_at(value.data_ptr(), size)
+    return onnx.numpy_helper.to_array(onnx.TensorProto(data_type=element, dims=shape, raw_data=raw))
 
 
 class Tract(Engine):

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import onnx.backend.base
@@ -129,6 +130,15 @@ def test_outcomes(cases, outcome, behave):
 def test_comparison_is_strict(cases, change):
     engine = FakeEngine(lambda x: change(np.maximum(x, 0)))
     assert one_case.run_case(engine, cases["test_relu"])["outcome"] == "wrong answer"
+
+
+def test_lists_are_compared_by_element():
+    case = Case("test_lists", "node", SimpleNamespace(rtol=1e-3, atol=1e-7))
+    value = [[np.array(1.0), np.ones(3)], None]
+    one_case._compare(value, [[np.array(1.0), np.ones(3)], None], case)
+    for other in ([[np.array(1.0)], None], [[np.array(1.0), np.zeros(3)], None], [value[0], np.ones(1)], [value[0]]):
+        with pytest.raises(AssertionError):
+            one_case._compare(value, other, case)
 
 
 def test_a_child_that_is_given_up_takes_its_own_children_along(tmp_path):
