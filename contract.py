@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+LOOP = "onnxkiln.loop"
+"""Attribute of a graph function that is one iteration of a loop: its callers mean all of them."""
+
 Dim = int | str
 """A size, the name of a symbolic dim, or (in outputs) the text of an expression over such names."""
 

@@ -212,6 +212,10 @@ class Context:
         self.builder.match_cast(shape, relax.ShapeType([1]))
         self._facts.append(condition)
 
+    def assume(self, condition: PrimExpr) -> None:
+        """Let proofs use what holds by construction."""
+        self._facts.append(condition)
+
     @contextmanager
     def branch(self) -> Iterator[None]:
         """For code that runs on a condition: what is checked inside is not taken for granted outside."""

@@ -99,13 +99,25 @@ def _build(
         results = converter.run(model.graph)
         outputs = [converter.context.tensor(value) for value in results]
         builder.emit_func_output(builder.emit(relax.Tuple(outputs)))
-    module = builder.finalize()
+    module = _reachable(builder.finalize())
     module["main"] = _with_bounds(module["main"], dims, ranges).with_attr("num_input", len(parameters))
     specs = tuple(
         TensorSpec(value.name or "", tensor_dtype(out), _display(tensor_shape(out), names))
         for value, out in zip(model.graph.outputs, outputs, strict=True)
     )
     return module, specs
+
+
+def _reachable(module: tvm.IRModule) -> tvm.IRModule:
+    """The module without what loops left that were converted more than once."""
+    wanted = {module.get_global_var("main")}
+    found: list[tvm.ir.GlobalVar] = []
+    while wanted:
+        gv = wanted.pop()
+        found.append(gv)
+        if isinstance(module[gv], relax.Function):
+            wanted |= set(relax.analysis.all_global_vars(module[gv])) - set(found)
+    return tvm.IRModule({gv: module[gv] for gv in found}, module.attrs, module.global_infos)
 
 
 def _with_bounds(function: relax.Function, dims: dict[str, tirx.Var], ranges: dict[str, DimRange]) -> relax.Function:

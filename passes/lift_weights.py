@@ -66,7 +66,7 @@ def digest(array: np.ndarray) -> bytes:
 def lift_weights(mod: tvm.IRModule) -> tuple[tvm.IRModule, Weights]:
     """``main(*inputs)`` becomes ``main(*inputs, weights)``; returns the weights in the order of that argument.
 
-    Branches that are functions of their own get the argument too, passed on by their callers.
+    Branches and loops, functions of their own, get the argument too, passed on by their callers.
     """
     lifter = _Lifter(mod)
     for name in _callees_first(mod):
@@ -74,9 +74,12 @@ def lift_weights(mod: tvm.IRModule) -> tuple[tvm.IRModule, Weights]:
         if name == "main":
             lifter.builder_.update_func(mod.get_global_var("main"), lifted)
         else:
-            lifter.lifted[name] = lifter.builder_.add_func(lifted, f"{name}_lifted")
-    # The unlifted branches have no caller any more.
-    result = relax.transform.DeadCodeElimination()(lifter.builder_.get())
+            lifter.lifted[name] = lifter.builder_.add_func(lifted.without_attr("global_symbol"), f"{name}_lifted")
+    # The unlifted ones have no caller any more.
+    result = lifter.builder_.get().clone()
+    for name in set(relax_functions(result)) - {"main", *(gv.name_hint for gv in lifter.lifted.values())}:
+        del result[name]
+    result = relax.transform.DeadCodeElimination()(result)
     return result, [(f"w{number}", array) for number, array in enumerate(lifter.arrays)]
 
 

@@ -6,7 +6,7 @@ import tvm
 from tvm import relax
 
 from ..targets import Target
-from . import tir_pipeline
+from . import emit_loops, tir_pipeline
 
 T = relax.transform
 
@@ -21,7 +21,7 @@ def build(mod: tvm.IRModule, target: Target) -> relax.VMExecutable:
     """Compile a scheduled module for one target. ``main(*inputs, weights)`` returns an array of outputs."""
     tvm_target = tvm.target.Target(target.tvm_json())
     with tvm.transform.PassContext(opt_level=3, config=BUILD_CONFIG):
-        return relax.build(mod, target=tvm_target, relax_pipeline=_lowering(), tir_pipeline=tir_pipeline.register())
+        return emit_loops.build(mod, tvm_target, _lowering(), tir_pipeline.register())
 
 
 def _lowering() -> tvm.transform.Pass:

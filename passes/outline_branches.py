@@ -39,11 +39,13 @@ def _function(params: list[relax.Var], body: relax.Expr) -> relax.Function:
 
 
 def outline_branches(mod: tvm.IRModule) -> tuple[tvm.IRModule, int]:
-    """Returns the module and the number of branches that became functions."""
+    """Returns the module and the number of branches, of all its functions, that became functions."""
     outliner = _Outliner(mod)
-    main = next(var for var in mod.get_global_vars() if var.name_hint == "main")
-    function = outliner.visit_expr(mod[main])
+    for gv in mod.get_global_vars():
+        if isinstance(mod[gv], relax.Function):
+            function = outliner.visit_expr(mod[gv])
+            if not function.same_as(mod[gv]):
+                outliner.builder_.update_func(gv, function)
     if not outliner.count:
         return mod, 0
-    outliner.builder_.update_func(main, function)
     return outliner.builder_.finalize(), outliner.count

@@ -20,6 +20,7 @@ from tvm import relax
 
 import onnxkiln
 from onnxkiln.frontend import import_model
+from onnxkiln.passes import emit_loops
 from onnxkiln.passes.outline_branches import outline_branches
 
 Array = np.ndarray
@@ -125,7 +126,8 @@ class Compiled:
             onnx.save(model, path)
             self.imported = import_model(path, shapes)
         module, _ = outline_branches(self.imported.module)
-        executable = tvm.compile(module, target="llvm")
+        plain = relax.get_pipeline("default")
+        executable = emit_loops.build(module, tvm.target.Target("llvm"), plain, "default")
         self._vm = relax.VirtualMachine(executable, tvm.cpu())
 
     def __call__(self, feeds: Mapping[str, Array]) -> list[Array]:

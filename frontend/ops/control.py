@@ -8,15 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import onnx_ir as ir
 import tvm
 from tvm import relax
 
 from ...errors import ConversionError
 from ..context import Context, prim_list
+from ..loops import scalar_condition
 from ..node import Node
 from ..registry import converter
-from ..values import PrimExpr, SymbolicInts, Value, as_int, tensor_dtype, tensor_shape
+from ..subgraphs import run_subgraph, subgraph
+from ..values import PrimExpr, Value, tensor_dtype, tensor_shape
 
 
 @converter("If")
@@ -25,7 +26,7 @@ def if_(ctx: Context, node: Node, inputs: Sequence[Value]) -> list[Value]:
     known = ctx.constant(condition)
     if known is not None:
         return _inline(ctx, node, "then_branch" if known.reshape(-1)[0] else "else_branch")
-    flag = _scalar(ctx, condition)
+    flag = scalar_condition(ctx, condition)
     (yes, taken), (no, other) = (_branch(ctx, node, name) for name in ("then_branch", "else_branch"))
     for left, right in zip(taken, other, strict=True):
         if left.dtype != right.dtype or len(left.dims) != len(right.dims):
@@ -46,29 +47,11 @@ class Result:
         return f"{self.dtype}{list(self.dims)}"
 
 
-def _scalar(ctx: Context, condition: Value) -> relax.Expr:
-    dims = tensor_shape(condition)
-    if any(as_int(dim) not in (1, None) for dim in dims) or tensor_dtype(condition) != "bool":
-        raise ConversionError(f"the condition must be one bool, found {tensor_dtype(condition)}{list(dims)}")
-    if isinstance(condition, SymbolicInts):
-        condition = ctx.tensor(condition)
-    return condition if not dims else ctx.emit(relax.op.reshape(ctx.tensor(condition), ()))
-
-
 def _inline(ctx: Context, node: Node, name: str) -> list[Value]:
     """The branch's nodes in place, when the condition is known."""
-    saved = dict(ctx.converter.environment)
-    try:
-        return ctx.converter.run(_graph(node, name), f"{node.where}/{node.name}.{name}")
-    finally:
-        ctx.converter.environment = saved
-
-
-def _graph(node: Node, name: str) -> ir.Graph:
-    graph = node.attr(name)
-    if not isinstance(graph, ir.Graph) or len(graph.outputs) != node.output_count:
+    if len(subgraph(node, name).outputs) < node.output_count:
         raise ConversionError(f"{name} must be a graph with {node.output_count} outputs")
-    return graph
+    return run_subgraph(ctx, node, name)[: node.output_count]
 
 
 def _branch(ctx: Context, node: Node, name: str) -> tuple[relax.SeqExpr, list[Result]]:
