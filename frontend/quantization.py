@@ -6,7 +6,8 @@ range saturates; products and sums of integers are exact.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from tvm import relax, te, tirx
@@ -120,10 +121,21 @@ def saturated(x: PrimExpr, zero: PrimExpr, dtype: str) -> PrimExpr:
 
 def combined_scale(ctx: Context, left: Value, right: Value, output: Value) -> Value:
     """left * right / output in float32, in this order: what integer sums are multiplied by."""
-    if isinstance(left, np.ndarray) and isinstance(right, np.ndarray) and isinstance(output, np.ndarray):
-        return np.asarray(left.astype(np.float32) * right.astype(np.float32) / output.astype(np.float32))
+    return from_floats(ctx, lambda a, b, c: a * b / c, left, right, output)
 
-    def scalar(a: PrimExpr, b: PrimExpr, c: PrimExpr) -> PrimExpr:
-        return a.astype("float32") * b.astype("float32") / c.astype("float32")
 
-    return elementwise(ctx, [left, right, output], scalar, None, "combined_scale")
+def from_floats(ctx: Context, function: Callable[..., Any], *values: Value) -> Value:
+    """``function`` (of arithmetic operators alone) of values in float32: computed now where all of them are known."""
+    known = [value.astype(np.float32) for value in values if isinstance(value, np.ndarray)]
+    if len(known) == len(values):
+        return np.asarray(function(*known))
+    return elementwise(ctx, values, lambda *x: function(*(item.astype("float32") for item in x)), None, "parameter")
+
+
+def saturated_total(x: PrimExpr, dtype: str) -> PrimExpr:
+    """A float32 that holds its zero point already, rounded and held inside ``dtype``.
+
+    Differs from ``saturated`` where a half meets an odd zero point.
+    """
+    low, high = (tirx.const(limit, "float32") for limit in LIMITS[dtype])
+    return tirx.min(tirx.max(tirx.nearbyint(x), low), high).astype("int32").astype(dtype)

@@ -54,7 +54,14 @@ def best_tile(rows: int | None, blocks: int, target: Target) -> tuple[int, int]:
 
 
 def finish_epilogue(schedule: Schedule, anchor: SBlockRV) -> tuple[list[SBlockRV], SBlockRV]:
-    """(blocks before the anchor, the one block after it) once all between anchor and output are inlined."""
+    """(blocks before the anchor, the one block after it) once all between anchor and output are inlined.
+
+    So are blocks before it that compute one number from others, such as the scale of a quantized product: TVM's rfactor
+    fails beside a block without loops.
+    """
+    for block in all_blocks(schedule):
+        if not schedule.get_loops(block) and schedule.get_consumers(block):
+            schedule.compute_inline(block)
     blocks = all_blocks(schedule)
     names = [schedule.get(block).name_hint for block in blocks]
     position = names.index(schedule.get(anchor).name_hint)

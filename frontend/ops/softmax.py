@@ -12,7 +12,7 @@ from tvm import relax, te, tirx
 
 from ..context import Context
 from ..node import Node
-from ..registry import converter
+from ..registry import Converter, converter
 from ..values import PrimExpr, Value, as_int, rank, tensor_dtype, tensor_shape
 from .arg_reduce import arg_reduce
 from .precision import in_float32
@@ -49,7 +49,7 @@ def _flattened(normalize: Normalizer, ctx: Context, x: relax.Expr, axis: int) ->
     return ctx.reshape(normalize(ctx, ctx.tensor(matrix), 1), dims)
 
 
-def _register(op_type: str, normalize: Normalizer) -> None:
+def _register(op_type: str, normalize: Normalizer) -> tuple[Converter, Converter]:
     def convert(ctx: Context, node: Node, inputs: Sequence[Value]) -> Value:
         (axis,) = normalized_axes([node.attr("axis", -1)], rank(inputs[0]))
         return in_float32(ctx, inputs[0], lambda x: normalize(ctx, x, axis))
@@ -60,10 +60,9 @@ def _register(op_type: str, normalize: Normalizer) -> None:
         axis = axis + dims if axis < 0 else axis
         return in_float32(ctx, inputs[0], lambda x: _flattened(normalize, ctx, x, axis))
 
-    converter(op_type, since=13)(convert)
-    converter(op_type, since=1)(convert_1)
+    return converter(op_type, since=13)(convert), converter(op_type, since=1)(convert_1)
 
 
-_register("Softmax", _relax(relax.op.nn.softmax))
+softmax_13, softmax_1 = _register("Softmax", _relax(relax.op.nn.softmax))
 _register("LogSoftmax", _relax(relax.op.nn.log_softmax))
 _register("Hardmax", _hardmax)

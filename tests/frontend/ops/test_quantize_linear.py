@@ -110,7 +110,8 @@ def test_dynamic_quantize_linear() -> None:
     arrays = [floats(3, 5), np.abs(floats(7)), -np.abs(floats(2, 2, 2)), np.zeros((2, 3), np.float32), floats(1)]
     cases = [by_runtime(Case("DynamicQuantizeLinear", [x], {}, 3, dims)) for x in arrays for dims in ("fixed", "open")]
     check_cases(cases)
-    check_cases(cases[:2], artifact=True)
+    large = Case("DynamicQuantizeLinear", [floats(2, 64, 7)], {}, 3, "open")
+    check_cases([*cases[:2], by_runtime(large)], artifact=True)
 
 
 def test_com_microsoft() -> None:
