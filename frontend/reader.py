@@ -50,6 +50,7 @@ def read_model(path: Path, files: DataFiles, max_bytes: int = MAX_BYTES) -> tupl
     with _shown_to_checker(proto, external):
         _check(path, proto)
     _check_order(path, proto.graph, set())
+    _share_types(proto.graph)
     try:
         model = ir.from_proto(proto)
         attach(model, files)
@@ -142,6 +143,14 @@ def _check(path: Path, proto: onnx.ModelProto) -> None:
         if "No Op registered for" in words or "No opset import" in words:
             return  # reported with every other unsupported node, by name, before conversion
         raise ModelError(f"{path}: not a valid ONNX model: {words}") from error
+
+
+def _share_types(graph: onnx.GraphProto) -> None:
+    """An input given back as it is keeps the shape it is declared with: as one value, the output's would count."""
+    inputs = {value.name: value for value in graph.input}
+    for value in graph.output:
+        if value.name in inputs:
+            value.type.CopyFrom(inputs[value.name].type)
 
 
 def _check_order(path: Path, graph: onnx.GraphProto, outer: set[str]) -> None:

@@ -262,6 +262,8 @@ def _weight(b: Builder, shape: list[int]) -> Value:
         return b.constant(array)
     value = b.input("float32", [(n,) * ASSIGNMENTS for n in shape])
     value.names = tuple(shape)  # a weight's shape has to be known
+    for numbers in value.arrays:
+        numbers[~np.isfinite(numbers)] = 1.0
     return value
 
 

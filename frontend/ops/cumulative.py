@@ -16,10 +16,10 @@ from ..node import Node
 from ..registry import converter
 from ..values import PrimExpr, Value, as_int, symbolic, tensor_shape
 from .broadcasting import Scalar
-from .elementwise import wrapping
 from .logical import where
 from .precision import cast_to, in_float32
 from .shape import normalized_axes, product
+from .wrapping import wrapped_add, wrapped_multiply
 
 
 @converter("CumSum", "CumProd")
@@ -38,7 +38,7 @@ def cumulative(ctx: Context, node: Node, inputs: Sequence[Value]) -> Value:
 
 def _scan(ctx: Context, node: Node) -> Callable[[relax.Expr, int], relax.Expr]:
     adds = node.op_type == "CumSum"
-    combine = wrapping((lambda a, b: a + b) if adds else (lambda a, b: a * b))
+    combine = wrapped_add if adds else wrapped_multiply
     reverse, exclusive = bool(node.attr("reverse", 0)), bool(node.attr("exclusive", 0))
 
     def scan(x: relax.Expr, axis: int) -> relax.Expr:

@@ -19,6 +19,7 @@ from ..registry import converter
 from ..values import PrimExpr, Value, rank, tensor_dtype, tensor_shape
 from .broadcasting import RelaxOp, Scalar, elementwise
 from .precision import cast_to
+from .wrapping import negated, wrapped_add, wrapped_multiply, wrapped_subtract
 
 BinaryOp = Callable[[PrimExpr, PrimExpr], PrimExpr]
 
@@ -39,43 +40,17 @@ def aligned(ctx: Context, node: Node, inputs: Sequence[Value]) -> list[Value]:
     return [left, right]
 
 
-def wrapping(operation: BinaryOp) -> Scalar:
-    """Integer arithmetic in unsigned words: signed overflow has no defined result in the code generator."""
-
-    def scalar(a: PrimExpr, b: PrimExpr) -> PrimExpr:
-        dtype = str(a.ty.dtype)
-        if not dtype.startswith("int"):
-            return operation(a, b)
-        return operation(_word(a), _word(b)).astype(dtype)
-
-    return scalar
-
-
-def _word(x: PrimExpr) -> PrimExpr:
-    """The bits of a signed integer as an unsigned one; TVM refuses to cast a negative constant."""
-    unsigned = f"u{x.ty.dtype}"
-    if isinstance(x, tirx.IntImm) and x.value < 0:
-        return tirx.bitwise_not(tirx.const(~x.value, unsigned))
-    return x.astype(unsigned)
-
-
-def negated(x: PrimExpr) -> PrimExpr:
-    """-x of a signed integer, which wraps for the least one; 0 - x in unsigned words would be simplified to 0."""
-    dtype = str(x.ty.dtype)
-    return (tirx.bitwise_not(_word(x)) + tirx.const(1, f"u{dtype}")).astype(dtype)
-
-
-def _plain(operation: BinaryOp, relax_op: RelaxOp, name: str) -> Callable[..., relax.Expr]:
+def _plain(operation: Scalar, relax_op: RelaxOp, name: str) -> Callable[..., relax.Expr]:
     def apply(ctx: Context, left: Value, right: Value) -> relax.Expr:
         whole = is_integer(tensor_dtype(left))
-        return elementwise(ctx, [left, right], wrapping(operation), None if whole else relax_op, name)
+        return elementwise(ctx, [left, right], operation, None if whole else relax_op, name)
 
     return apply
 
 
-add = _plain(lambda a, b: a + b, relax.op.add, "add")
-subtract = _plain(lambda a, b: a - b, relax.op.subtract, "subtract")
-multiply = _plain(lambda a, b: a * b, relax.op.multiply, "multiply")
+add = _plain(wrapped_add, relax.op.add, "add")
+subtract = _plain(wrapped_subtract, relax.op.subtract, "subtract")
+multiply = _plain(wrapped_multiply, relax.op.multiply, "multiply")
 
 
 def divide(ctx: Context, left: Value, right: Value) -> relax.Expr:

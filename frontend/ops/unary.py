@@ -15,8 +15,9 @@ from ..context import Context
 from ..node import Node
 from ..registry import converter
 from ..values import PrimExpr, Value, tensor_dtype
-from .elementwise import divide, is_integer, is_nan, negated
+from .elementwise import divide, is_integer, is_nan
 from .precision import in_float32
+from .wrapping import negated
 
 _RELAX: dict[str, Any] = {
     "Exp": relax.op.exp,
