@@ -21,7 +21,7 @@ from .elementwise import is_integer, is_nan
 from .precision import FLOATS
 from .unary import map_elements
 
-_TYPES = {*FLOATS, "bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
+NUMBER_TYPES = {*FLOATS, "bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
 
 
 @converter("Cast")
@@ -42,7 +42,7 @@ def convert_dtype(ctx: Context, value: Value, dtype: str) -> Value:
     """The value's elements as ``dtype``."""
     source = tensor_dtype(value)
     for name in (source, dtype):
-        if name not in _TYPES:
+        if name not in NUMBER_TYPES:
             raise ConversionError(f"casts from {source} to {dtype} are not supported")
     if source == dtype:
         return value
