@@ -77,10 +77,7 @@ class Step:
                     total = total + factor * self.recurrent[(k + i) * width + first + j]
                 target[base + j] = total
 
-            with T.serial(prim(0), prim(count // LANES)) as part, T.vectorized(prim(0), prim(LANES)) as lane:
-                add(part * LANES + lane)
-            with T.serial(prim(count // LANES * LANES), prim(count)) as j:
-                add(j)
+            _each(count, add)
 
         # Several rows at a time, so that the target is loaded and stored less often.
         with T.serial(prim(0), prim(size // TOGETHER)) as block:
@@ -89,12 +86,21 @@ class Step:
             rows(k, 1)
 
 
+def _each(count: int, body: Callable[[PrimExpr], None]) -> None:
+    """``body`` for each index below ``count``, in vectors as far as they go."""
+    with T.serial(prim(0), prim(count // LANES)) as part, T.vectorized(prim(0), prim(LANES)) as lane:
+        body(part * LANES + lane)
+    with T.serial(prim(count // LANES * LANES), prim(count)) as j:
+        body(j)
+
+
 def lstm_step(step: Step) -> None:
     """Gates in ONNX's order: input, output, forget, cell; peepholes input, output, forget."""
     size = step.layer.hidden
     sigma, squash, last = step.layer.activations
     step.multiply(step.gates, step.at_gates, step.hidden, 0, 4 * size)
-    with T.serial(prim(0), prim(size)) as j:
+
+    def update(j: PrimExpr) -> None:
         cell = T.bind(step.cell[step.at_state + j])
         raw = [step.gates[step.at_gates + gate * size + j] for gate in range(4)]
         peep = [step.peephole[gate * size + j] for gate in range(3)]
@@ -108,6 +114,8 @@ def lstm_step(step: Step) -> None:
         step.cell[step.at_state + j] = now  # not clipped for its activation: ONNX Runtime leaves it so
         step.hidden[step.at_state + j] = leave * last(now)
 
+    _each(size, update)
+
 
 def gru_step(step: Step) -> None:
     """Gates in ONNX's order: update, reset, hidden. ``bias`` is the recurrent one of the hidden gate."""
@@ -115,16 +123,20 @@ def gru_step(step: Step) -> None:
     sigma, squash = step.layer.activations
     step.multiply(step.gates, step.at_gates, step.hidden, 0, 2 * size)
     before = step.layer.linear_before_reset
-    with T.serial(prim(0), prim(size)) as j:
+
+    def forget(j: PrimExpr) -> None:
         reset = T.bind(sigma(step.clipped(step.gates[step.at_gates + size + j])))
         step.gates[step.at_gates + size + j] = reset
         old = step.hidden[step.at_state + j]
         step.scratch[step.at_state + j] = step.bias[j] if before else reset * old
+
+    _each(size, forget)
     if before:
         step.multiply(step.scratch, step.at_state, step.hidden, 2 * size, size)
     else:
         step.multiply(step.gates, step.at_gates + 2 * size, step.scratch, 2 * size, size)
-    with T.serial(prim(0), prim(size)) as j:
+
+    def renew(j: PrimExpr) -> None:
         raw = step.gates[step.at_gates + 2 * size + j]
         reset = step.gates[step.at_gates + size + j]
         summed = raw + reset * step.scratch[step.at_state + j] if before else raw + step.bias[j]
@@ -133,13 +145,18 @@ def gru_step(step: Step) -> None:
         one = tirx.const(1, str(fresh.ty.dtype))
         step.hidden[step.at_state + j] = (one - update) * fresh + update * step.hidden[step.at_state + j]
 
+    _each(size, renew)
+
 
 def rnn_step(step: Step) -> None:
     size = step.layer.hidden
     (squash,) = step.layer.activations
     step.multiply(step.gates, step.at_gates, step.hidden, 0, size)
-    with T.serial(prim(0), prim(size)) as j:
+
+    def update(j: PrimExpr) -> None:
         step.hidden[step.at_state + j] = squash(step.clipped(step.gates[step.at_gates + j]))
+
+    _each(size, update)
 
 
 _STEPS: dict[int, Callable[[Step], None]] = {4: lstm_step, 3: gru_step, 1: rnn_step}
@@ -164,26 +181,33 @@ def run_layer(
     time, batch, width = (prim(dim) for dim in projected.shape)
     size = prim(layer.hidden)
 
+    def copy(target: Any, at: PrimExpr, source: Any, origin: PrimExpr, count: int) -> None:
+        def one(j: PrimExpr) -> None:
+            target[at + j] = source[origin + j]
+
+        _each(count, one)
+
+    def zero(target: Any, at: PrimExpr) -> None:
+        target[at] = tirx.const(0, str(projected.dtype))
+
     def body(ins: Any, outs: Any) -> tirx.Stmt:
         inputs, weight, offset, peep, first_h, first_c, spans = (T.buffer_proxy(buffer) for buffer in ins)
         out, last_h, last_c, gates, scratch = (T.buffer_proxy(buffer) for buffer in outs)
         with IRBuilder() as builder, T.parallel(prim(0), batch) as b:
             at_gates, at_state = T.bind(b * width), T.bind(b * size)
-            with T.serial(prim(0), size) as j:
-                last_h[at_state + j] = first_h[at_state + j]
-                last_c[at_state + j] = first_c[at_state + j]
+            copy(last_h, at_state, first_h, at_state, layer.hidden)
+            copy(last_c, at_state, first_c, at_state, layer.hidden)
             span = T.bind(tirx.max(tirx.min(spans[b], time), prim(0)))
-            with T.serial(prim(0), time) as past, T.If(past >= span), T.Then(), T.serial(prim(0), size) as j:
-                out[(past * batch + b) * size + j] = tirx.const(0, str(projected.dtype))
+            with T.serial(prim(0), time) as past, T.If(past >= span), T.Then():
+                rest = T.bind((past * batch + b) * size)
+                _each(layer.hidden, lambda j: zero(out, rest + j))
             with T.serial(prim(0), span) as s:
                 now = T.bind((span - 1 - s if layer.backward else s) * batch + b)
-                with T.serial(prim(0), width) as j:
-                    gates[at_gates + j] = inputs[now * width + j]
+                copy(gates, at_gates, inputs, T.bind(now * width), layer.gates * layer.hidden)
                 _STEPS[layer.gates](
                     Step(layer, weight, offset, peep, gates, last_h, last_c, scratch, at_gates, at_state)
                 )
-                with T.serial(prim(0), size) as j:
-                    out[now * size + j] = last_h[at_state + j]
+                copy(out, T.bind(now * size), last_h, at_state, layer.hidden)
         return builder.get()
 
     state = [batch, size]

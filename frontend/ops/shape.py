@@ -199,7 +199,7 @@ def squeeze(ctx: Context, node: Node, inputs: Sequence[Value]) -> Value:
     dims = tensor_shape(inputs[0])
     axes = axes_of(ctx, node, inputs)
     dropped = (
-        [i for i, dim in enumerate(dims) if as_int(dim) == 1]
+        [i for i, dim in enumerate(dims) if as_int(dim) == 1 or ctx.prove(tirx.EQ(_prim(dim), tirx.const(1, "int64")))]
         if axes is None
         else normalized_axes(axes, rank(inputs[0]))
     )
@@ -208,7 +208,7 @@ def squeeze(ctx: Context, node: Node, inputs: Sequence[Value]) -> Value:
             raise ConversionError(f"axis {axis} can't be squeezed: its size is {dims[axis]}")
         ctx.check(tirx.EQ(_prim(dims[axis]), tirx.const(1, "int64")))
     if axes is None:  # an open dim is kept: were it 1 in a run, it would have to go
-        for dim in dims:
-            if as_int(dim) is None:
+        for i, dim in enumerate(dims):
+            if i not in dropped and as_int(dim) is None:
                 ctx.check(tirx.NE(_prim(dim), tirx.const(1, "int64")))
     return ctx.reshape(inputs[0], [dim for i, dim in enumerate(dims) if i not in dropped])

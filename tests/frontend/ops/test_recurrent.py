@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 from onnx_check import Case, Const, case, check_cases
 from ort_case import by_runtime
+from tvm import te, tirx
 
 from onnxkiln.errors import ConversionError
+from onnxkiln.frontend.recurrence import Layer, run_layer
+from onnxkiln.schedules.generic import is_vectorized
 
 RNG = np.random.default_rng(12)
 TIME, BATCH, INPUT, HIDDEN = 5, 3, 4, 6
@@ -18,22 +21,24 @@ def floats(*shape: int) -> np.ndarray:
     return (RNG.standard_normal(shape) * 0.7).astype(np.float32)
 
 
-def layer(op_type: str, directions: int = 1, *, bias: bool = True, **extra: object) -> Case:
+def layer(
+    op_type: str, directions: int = 1, *, bias: bool = True, hidden: int = HIDDEN, **extra: object
+) -> Case:
     gates, dims = GATES[op_type], extra.pop("dims", "fixed")
     inputs: list = [
         floats(TIME, BATCH, INPUT),
-        Const(floats(directions, gates * HIDDEN, INPUT)),
-        Const(floats(directions, gates * HIDDEN, HIDDEN)),
-        Const(floats(directions, 2 * gates * HIDDEN)) if bias else None,
+        Const(floats(directions, gates * hidden, INPUT)),
+        Const(floats(directions, gates * hidden, hidden)),
+        Const(floats(directions, 2 * gates * hidden)) if bias else None,
         np.array(extra.pop("lengths"), np.int32) if "lengths" in extra else None,
     ]
     if extra.pop("states", False):
-        inputs += [floats(directions, BATCH, HIDDEN) for _ in range(2 if op_type == "LSTM" else 1)]
+        inputs += [floats(directions, BATCH, hidden) for _ in range(2 if op_type == "LSTM" else 1)]
     if extra.pop("peepholes", False):
-        inputs += [None] * (7 - len(inputs)) + [Const(floats(directions, 3 * HIDDEN))]
+        inputs += [None] * (7 - len(inputs)) + [Const(floats(directions, 3 * hidden))]
     direction = {"direction": "bidirectional"} if directions == 2 else {}
     outputs = 3 if op_type == "LSTM" else 2
-    return by_runtime(case(op_type, *inputs, outputs=outputs, dims=dims, hidden_size=HIDDEN, **{**direction, **extra}))
+    return by_runtime(case(op_type, *inputs, outputs=outputs, dims=dims, hidden_size=hidden, **{**direction, **extra}))
 
 
 @pytest.mark.parametrize("dims", ["fixed", "open"])
@@ -48,6 +53,22 @@ def test_layers(op_type, dims):
     if dims == "fixed":
         cases.append(layer(op_type, clip=0.3))
     check_cases(cases, atol=1e-5)
+
+
+def test_layers_wider_than_a_vector():
+    """37 units: two vectors, and five that are left over."""
+    cases = [layer(op_type, hidden=37, states=True, lengths=[5, 2, 3]) for op_type in GATES]
+    cases.append(layer("GRU", hidden=37, linear_before_reset=1))
+    check_cases(cases, atol=1e-5)
+
+
+@pytest.mark.parametrize("gates", GATES.values())
+def test_no_long_loop_of_a_layer_is_left_scalar(gates):
+    activations = [tirx.sigmoid, tirx.tanh, tirx.tanh] if gates == 4 else [tirx.sigmoid, tirx.tanh][-gates:]
+    shapes = [(5, 2, gates * 32), (32, gates * 32), (32,), (96,), (2, 32), (2, 32)]
+    inputs = [te.placeholder(shape, "float32") for shape in shapes] + [te.placeholder((2,), "int64")]
+    function = te.create_prim_func([*inputs, *run_layer(Layer(gates, 32, False, activations), *inputs)])
+    assert is_vectorized(function)
 
 
 def test_variants():

@@ -111,3 +111,14 @@ def test_sizes_cancel() -> None:
         z = Reshape(x, t)
     }}"""
     check_model(text, [{"x": np.arange(n * m * 6, dtype=np.float32).reshape(n, m, 6)} for n, m in [(1, 1), (2, 5)]])
+
+
+def test_squeeze_of_all_axes_keeps_an_open_dim_and_refuses_1_there() -> None:
+    """ONNX would drop it, and the result would have another rank."""
+    text = HEADER + "g (float[n, 1, 2] x) => (float[n, 2] y) { y = Squeeze(x) }"
+    compiled = Compiled(parse_model(text))
+    assert compiled({"x": np.ones((3, 1, 2), np.float32)})[0].shape == (3, 2)
+    with pytest.raises(Exception, match=r"(?i)shape|match|dim"):
+        compiled({"x": np.ones((1, 1, 2), np.float32)})
+    fixed = Compiled(parse_model(text), {"x": [1, 1, 2]})
+    assert fixed({"x": np.ones((1, 1, 2), np.float32)})[0].shape == (2,)
