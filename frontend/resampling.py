@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 from tvm import tirx
 
-from ..errors import ConversionError
-from .arith import known, prim
+from .arith import prim
 from .values import PrimExpr
 
 Number = Any
@@ -177,28 +176,29 @@ def _filtered(
 
     With antialias a smaller output widens the kernel by the scale, so that every input element has a part in it.
     """
-    f32, floor = axis.f32, axis.math.floor
+    f32 = axis.f32
     shrink = 1.0
     if axis.method.antialias:
         given = axis.stretch.scale
-        if not isinstance(given, float) and not (given is None and known(axis.size, axis.resized)):
-            raise ConversionError("antialias needs a scale that is known when compiling")
         shrink = min(1.0, given if given is not None else int(axis.resized) / int(axis.size))
     first = int(np.floor(-reach / shrink)) + 1
-    offsets = range(first, 2 - first)
-    low = floor(at)
-    places = [low + f32(offset) for offset in offsets]
-    weights = [kernel(axis, _absolute(axis, place - at) * f32(shrink)) for place in places]
-    if axis.method.exclude_outside:
-        inside = [(place >= f32(0), place <= f32(axis.size - 1)) for place in places]
-        pick = axis.math.where
-        weights = [pick(a, pick(b, w, f32(0)), f32(0)) for (a, b), w in zip(inside, weights, strict=True)]
+    low = axis.math.floor(at)
+    places = [low + f32(offset) for offset in range(first, 2 - first)]
+    weights = [_weight(axis, at, place, f32(shrink), kernel) for place in places]
     if axis.method.exclude_outside or axis.method.antialias:
         total = weights[0]
         for weight in weights[1:]:
             total = total + weight
         weights = [weight / total for weight in weights]
     return list(zip(places, weights, strict=True))
+
+
+def _weight(axis: Axis, at: Number, place: Number, shrink: Number, kernel: Callable[[Axis, Number], Number]) -> Number:
+    weight = kernel(axis, _absolute(axis, place - at) * shrink)
+    if not axis.method.exclude_outside:
+        return weight
+    pick, zero = axis.math.where, axis.f32(0)
+    return pick(place >= zero, pick(place <= axis.f32(axis.size - 1), weight, zero), zero)
 
 
 def _absolute(axis: Axis, value: Number) -> Number:
@@ -245,3 +245,29 @@ def constant_tables(size: int, resized: int, stretch: Stretch, method: Method) -
 def expressions(size: PrimExpr, resized: PrimExpr, stretch: Stretch, method: Method, i: PrimExpr) -> list:
     """The taps of output ``i`` as scalar expressions."""
     return taps(Axis(TensorMath, prim(size), prim(resized), stretch, method), i)
+
+
+def wide_taps(size: PrimExpr, resized: PrimExpr, stretch: Stretch, method: Method) -> PrimExpr:
+    """How many taps antialiasing with a scale that is an expression takes."""
+    shrink = _shrink(Axis(TensorMath, prim(size), prim(resized), stretch, method))
+    reach = 2.0 if method.mode == "cubic" else 1.0
+    first = tirx.floor(tirx.const(-reach, "float64") / shrink).astype("int64") + prim(1)
+    return prim(2) - first * 2
+
+
+def wide_tap(
+    size: PrimExpr, resized: PrimExpr, stretch: Stretch, method: Method, i: PrimExpr, tap: PrimExpr, count: PrimExpr
+) -> tuple[PrimExpr, PrimExpr]:
+    """(place, weight before division by the sum of all) of one of ``count`` taps of output ``i``."""
+    axis = Axis(TensorMath, prim(size), prim(resized), stretch, method)
+    at = coordinate(axis, i)
+    place = tirx.floor(at) + axis.f32(tap + prim(1) - tirx.floordiv(count, prim(2)))
+    kernel = _cubic if method.mode == "cubic" else _triangle
+    return _clamped(axis, place), _weight(axis, at, place, axis.f32(_shrink(axis)), kernel)
+
+
+def _shrink(axis: Axis) -> PrimExpr:
+    """Scales below 1 as float64, which decides how many taps there are; scales that make no sense are kept harmless."""
+    given, wide = axis.stretch.scale, lambda value: axis.math.cast(value, "float64")
+    scale = wide(given) if given is not None else wide(axis.resized) / wide(tirx.max(axis.size, prim(1)))
+    return tirx.max(tirx.min(scale, tirx.const(1.0, "float64")), tirx.const(1e-6, "float64"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import reduce
 from itertools import product
 
@@ -15,9 +14,10 @@ from ..arith import floordiv, known, prim
 from ..context import Context, prim_list
 from ..node import Node
 from ..registry import converter
-from ..resampling import COORDINATES, ROUNDINGS, Method, Stretch, constant_tables, expressions
+from ..resampling import COORDINATES, ROUNDINGS, Method, Stretch
 from ..shapes import emit_if_shape
-from ..values import PrimExpr, Value, as_int, tensor_shape
+from ..values import PrimExpr, Value, as_int, tensor_dtype, tensor_shape
+from .resize_tables import Entry, tap_tables
 from .shape import normalized_axes
 
 _REPEATS = {("asymmetric", "floor"), ("asymmetric", "simple")} | {
@@ -26,14 +26,6 @@ _REPEATS = {("asymmetric", "floor"), ("asymmetric", "simple")} | {
     for rounding in ("round_prefer_floor", "round_prefer_ceil")
 }
 """Modes in which enlarging by a whole factor k repeats every element k times."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One number of a vector that is read when the model runs."""
-
-    vector: relax.Expr
-    index: int
 
 
 @converter("Resize", since=11)
@@ -45,7 +37,7 @@ def resize(ctx: Context, node: Node, inputs: Sequence[Value | None]) -> Value:
     method = _method(node)
     if sizes is not None and not _is_empty(sizes):
         wanted = ctx.ints(sizes, "the sizes of a resize")
-        lengths, factors = _sizes(node, [dims[axis] for axis in axes], wanted)
+        lengths, factors = _sizes(ctx, node, [dims[axis] for axis in axes], wanted)
     elif scales is not None and not _is_empty(scales):
         lengths, factors = _scaled(ctx, [dims[axis] for axis in axes], scales)
     else:
@@ -143,7 +135,9 @@ def _scaled_dim(dim: PrimExpr, factor: float) -> PrimExpr:
     return (prim(dim).astype("float32") * tirx.const(float(np.float32(factor)), "float32")).astype("int64")
 
 
-def _sizes(node: Node, dims: Sequence[PrimExpr], sizes: Sequence[PrimExpr]) -> tuple[list[PrimExpr], list[Factor]]:
+def _sizes(
+    ctx: Context, node: Node, dims: Sequence[PrimExpr], sizes: Sequence[PrimExpr]
+) -> tuple[list[PrimExpr], list[Factor]]:
     """Output sizes and scales: ``sizes`` are what the output has, or bounds it fits (``keep_aspect_ratio_policy``)."""
     if len(sizes) != len(dims):
         raise ConversionError(f"{len(sizes)} sizes for {len(dims)} axes")
@@ -151,10 +145,38 @@ def _sizes(node: Node, dims: Sequence[PrimExpr], sizes: Sequence[PrimExpr]) -> t
     if policy == "stretch":
         return list(sizes), [None] * len(sizes)
     if not known(*dims, *sizes):
-        raise ConversionError(f"keep_aspect_ratio_policy {policy!r} needs sizes that are known when compiling")
+        return _fitted_at_run(ctx, policy == "not_larger", dims, sizes)
     ratios = [int(size) / int(dim) for size, dim in zip(sizes, dims, strict=True)]
     scale = min(ratios) if policy == "not_larger" else max(ratios)
     return [int(np.floor(scale * int(dim) + 0.5)) for dim in dims], [scale] * len(dims)
+
+
+def _fitted_at_run(
+    ctx: Context, inside: bool, dims: Sequence[PrimExpr], sizes: Sequence[PrimExpr]
+) -> tuple[list[PrimExpr], list[Factor]]:
+    """The scale that all axes share: the smallest (``inside``) or largest ratio of a size and its dim."""
+
+    def wide(value: PrimExpr) -> PrimExpr:
+        return prim(value).astype("float64")
+
+    def common_scale(dims: list[PrimExpr], sizes: list[PrimExpr]) -> te.Tensor:
+        ratios = [wide(size) / wide(tirx.max(prim(dim), prim(1))) for size, dim in zip(sizes, dims, strict=True)]
+        return te.compute((prim(1),), lambda _: reduce(tirx.min if inside else tirx.max, ratios), name="common_scale")
+
+    def fitted_sizes(scale: te.Tensor, dims: list[PrimExpr]) -> te.Tensor:
+        def element(axis: tirx.Var) -> PrimExpr:
+            size = prim(dims[-1])
+            for i in range(len(dims) - 2, -1, -1):
+                size = tirx.Select(axis == i, prim(dims[i]), size)
+            return tirx.floor(scale(prim(0)) * wide(size) + tirx.const(0.5, "float64")).astype("int64")
+
+        return te.compute((prim(len(dims)),), element, name="fitted_sizes")
+
+    scale = ctx.te(common_scale, list(dims), list(sizes))
+    lengths = ctx.ints(ctx.te(fitted_sizes, scale, list(dims)), "the sizes of a resize")
+    for length in lengths:
+        ctx.check(prim(length) >= 0)
+    return lengths, [Entry(ctx.emit(relax.op.astype(scale, "float32")), 0)] * len(dims)
 
 
 def _stretches(
@@ -184,7 +206,7 @@ def _resize(ctx: Context, data: Value, lengths: dict[int, PrimExpr], axes: Seque
         return data
     for a in moved:
         if not known(dims[a.axis]) or as_int(dims[a.axis]) == 0:
-            ctx.check(prim(dims[a.axis]) > 0)
+            ctx.check(tirx.any(prim(dims[a.axis]) > 0, prim(shape[a.axis]) == 0))
     factors = _whole_factors(ctx, dims, shape, moved, method)
     if factors is not None:
         return _repeated(ctx, ctx.tensor(data), shape, factors)
@@ -197,27 +219,32 @@ def _resampled(
     """All axes at once where taps are few; else one axis after the other."""
     if method.antialias and len(axes) > 1:
         partial = [*tensor_shape(x)]
-        for stretch in axes:
+        for stretch in reversed(axes):  # ONNX Runtime's order: bytes are rounded after each
             partial[stretch.axis] = shape[stretch.axis]
             x = _resampled(ctx, x, list(partial), [stretch], method)
         return x
-    tables = [_tables(ctx, tensor_shape(x)[a.axis], shape[a.axis], a, method) for a in axes]
-    counts = [int(tensor_shape(places)[1]) for places, _ in tables]
+    tables = [tap_tables(ctx, tensor_shape(x)[a.axis], shape[a.axis], a, method) for a in axes]
+    counts = [as_int(tensor_shape(places)[1]) for places, _ in tables]
+    if None in counts:
+        return _summed(ctx, x, shape, axes[0].axis, method, *tables[0])
 
     def gather_taps(x: te.Tensor, shape: list, places: list[te.Tensor], weights: list[te.Tensor]) -> te.Tensor:
-        wide = "float64" if str(x.dtype) == "float64" else "float32"
+        wide = "float64" if str(x.dtype) == "float64" or _in_fixed_point(x, method) else "float32"
 
         def picked(index: Sequence[PrimExpr], chosen: Sequence[PrimExpr]) -> PrimExpr:
             moved, weight = list(index), None
             for a, place, scale, tap in zip(axes, places, weights, chosen, strict=True):
                 moved[a.axis] = tirx.max(place(index[a.axis], tap), prim(0))
                 factor = scale(index[a.axis], tap).astype(wide)
+                factor = _fixed_point(factor) if _in_fixed_point(x, method) else factor
                 weight = factor if weight is None else weight * factor
             return x(*moved) if method.mode == "nearest" else x(*moved).astype(wide) * weight
 
         def element(*index: tirx.Var) -> PrimExpr:
-            terms = [picked(index, chosen) for chosen in product(*(range(count) for count in counts))]
-            value = terms[0] if method.mode == "nearest" else narrowed(reduce(lambda a, b: a + b, terms), str(x.dtype))
+            terms = [picked(index, chosen) for chosen in product(*(range(count or 0) for count in counts))]
+            value = terms[0]
+            if method.mode != "nearest":
+                value = narrowed(reduce(lambda a, b: a + b, terms), str(x.dtype), _in_fixed_point(x, method))
             if method.coordinates == "tf_crop_and_resize":
                 for a, place in zip(axes, places, strict=True):
                     outside = tirx.const(method.extrapolation_value, x.dtype)
@@ -230,38 +257,48 @@ def _resampled(
     return ctx.te(gather_taps, x, shape, [p for p, _ in tables], [w for _, w in tables], name=name)
 
 
-def _tables(ctx: Context, size: PrimExpr, resized: PrimExpr, stretch: Stretch, method: Method) -> tuple[Value, Value]:
-    """Places and weights of one axis: constants where all is known, else computed when the model runs."""
-    numbers = [stretch.scale, *stretch.roi]
-    entries = [number for number in numbers if isinstance(number, Entry)]
-    if known(size, resized) and not entries:
-        return constant_tables(int(size), int(resized), stretch, method)
-
-    def table(which: int, name: str) -> Value:
-        def resize_table(size: PrimExpr, resized: PrimExpr, vectors: list[te.Tensor]) -> te.Tensor:
-            read = [vector(prim(entry.index)) for vector, entry in zip(vectors, entries, strict=True)]
-            scale, start, end = (read.pop(0) if isinstance(number, Entry) else number for number in numbers)
-            known_now = Stretch(stretch.axis, scale, (start, end))
-            count = len(expressions(size, resized, known_now, method, prim(0)))
-
-            def element(i: tirx.Var, tap: tirx.Var) -> PrimExpr:
-                found = [item[which] for item in expressions(size, resized, known_now, method, i)]
-                value = found[-1]
-                for k in range(count - 2, -1, -1):
-                    value = tirx.Select(tap == k, found[k], value)
-                return value
-
-            return te.compute((prim(resized), prim(count)), element, name=name)
-
-        return ctx.te(resize_table, size, resized, [entry.vector for entry in entries], name=name)
-
-    return table(0, "resize_places"), table(1, "resize_weights")
+def _in_fixed_point(x: te.Tensor, method: Method) -> bool:
+    """Whether ONNX Runtime's antialiasing, as Pillow's, computes in fixed point and rounds: it does so for bytes."""
+    return method.antialias and str(x.dtype) in ("int8", "uint8")
 
 
-def narrowed(value: PrimExpr, dtype: str) -> PrimExpr:
-    """A float result as ``dtype``; integers are cut off towards zero and kept within their range."""
+def _fixed_point(weight: PrimExpr) -> PrimExpr:
+    """A float64 weight with 22 bits behind the point."""
+    bits = tirx.const(float(1 << 22), "float64")
+    return tirx.floor(weight * bits + tirx.const(0.5, "float64")) / bits
+
+
+def _summed(
+    ctx: Context, x: relax.Expr, shape: list[PrimExpr], axis: int, method: Method, places: Value, weights: Value
+) -> relax.Expr:
+    """One axis with as many taps as the scale asks for when the model runs."""
+
+    def sum_taps(x: te.Tensor, shape: list, places: te.Tensor, weights: te.Tensor) -> te.Tensor:
+        fixed = _in_fixed_point(x, method)
+        wide = "float64" if fixed or str(x.dtype) == "float64" else "float32"
+        tap = te.reduce_axis((0, places.shape[1]), "tap")
+
+        def element(*index: tirx.Var) -> PrimExpr:
+            moved = [*index[:axis], places(index[axis], tap), *index[axis + 1 :]]
+            weight = weights(index[axis], tap).astype(wide)
+            return te.sum(x(*moved).astype(wide) * (_fixed_point(weight) if fixed else weight), axis=tap)
+
+        return te.compute(prim_list(shape), element, name="resize_antialias")
+
+    def narrow(sums: te.Tensor, dtype: str) -> te.Tensor:
+        rounds = dtype in ("int8", "uint8")
+        return te.compute(sums.shape, lambda *index: narrowed(sums(*index), dtype, rounds), name="resize_narrow")
+
+    sums = ctx.te(sum_taps, x, shape, places, weights)
+    return sums if tensor_dtype(sums) == tensor_dtype(x) else ctx.te(narrow, sums, tensor_dtype(x))
+
+
+def narrowed(value: PrimExpr, dtype: str, rounds: bool) -> PrimExpr:
+    """A float result as ``dtype``; integers are cut off towards zero, or rounded, and kept within their range."""
     if "float" in dtype:
         return value.astype(dtype)
+    if rounds:
+        value = tirx.floor(value + tirx.const(0.5, value.ty))
     low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
     bounded = tirx.max(tirx.min(value, tirx.const(float(high), value.ty)), tirx.const(float(low), value.ty))
     return bounded.astype(dtype)

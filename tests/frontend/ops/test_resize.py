@@ -13,6 +13,7 @@ from onnxkiln.errors import ConversionError
 
 RNG = np.random.default_rng(2)
 X = RNG.standard_normal((2, 3, 7, 5)).astype(np.float32)
+BYTES = (X * 90 + 128).clip(0, 255).astype(np.uint8)
 MODES = ["half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric", "half_pixel_symmetric"]
 ROUNDINGS = ["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"]
 SIZES = [(14, 10), (1, 1), (11, 3), (3, 17), (7, 5), (21, 20)]
@@ -76,6 +77,28 @@ def test_antialias():
         for mode in ("linear", "cubic")
         for size in [(3, 2), (7, 2), (2, 9), (14, 10)]
         for outside in (0, 1)
+    ]
+    cases += [sized(mode, (3, 4), x=BYTES, antialias=1) for mode in ("linear", "cubic")]
+    check_cases(cases, opset=19, atol=1e-5)
+
+
+def test_antialias_with_a_scale_known_when_running():
+    cases = [sized(mode, size, "open", antialias=1) for mode in ("linear", "cubic") for size in [(3, 2), (2, 9)]]
+    for mode, pair, outside in [("linear", (0.6, 0.3), 0), ("cubic", (0.35, 1.5), 1), ("cubic", (1, 2), 0)]:
+        node = case("Resize", X, None, f32(1, 1, *pair), mode=mode, antialias=1, exclude_outside=outside)
+        cases.append(by_runtime(node))
+    cases.append(by_runtime(case("Resize", BYTES, None, None, i64(2, 3, 3, 4), mode="linear", antialias=1)))
+    cases.append(case("Resize", X[:0], None, None, i64(0, 3, 3, 4), mode="linear", antialias=1, dims="first",
+                      expected=np.zeros((0, 3, 3, 4), np.float32)))  # fmt: skip
+    check_cases(cases, opset=19, atol=1e-5)
+
+
+@pytest.mark.parametrize("dims", ["fixed", "first"])
+def test_sizes_to_fit_known_when_running(dims):
+    cases = [
+        case("Resize", X, None, None, i64(*sizes), axes=[2, 3], mode=mode, keep_aspect_ratio_policy=policy, dims=dims)
+        for sizes in [(9, 11), (3, 4), (7, 1)]
+        for mode, policy in itertools.product(["nearest", "linear"], ["not_larger", "not_smaller"])
     ]
     check_cases(cases, opset=19, atol=1e-5)
 
@@ -182,8 +205,9 @@ def test_older_opsets():
         (case("Resize", X, None, Const(f32(1, 1)), expected=X), "2 scales for 4 axes"),
         (case("Resize", X, None, Const(f32(1, 1, 0, 1)), expected=X), "must be positive"),
         (
-            case("Resize", X, None, f32(1, 1, 0.5, 0.5), mode="linear", antialias=1, expected=X),
-            "antialias needs a scale",
+            case("Resize", X, f32(0, 0, 0, 0, 1, 1, 1, 1), f32(1, 1, 0.5, 0.5), mode="linear", antialias=1,
+                 coordinate_transformation_mode="tf_crop_and_resize", expected=X),
+            "antialias with tf_crop_and_resize needs a scale",
         ),
     ],
 )
