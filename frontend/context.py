@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
+import tvm
 from tvm import relax, te, tirx
 from tvm.ir import Range
 from tvm.sym import Analyzer, ProofStrength
@@ -95,6 +96,8 @@ class Context:
             return to_constant(value)
         if isinstance(value, SymbolicInts):
             return self._materialise(value)
+        if not isinstance(value, tvm.ir.Expr):
+            raise ConversionError("a tensor is needed here, found a sequence or an optional value")
         return value
 
     def _materialise(self, value: SymbolicInts) -> relax.Var:

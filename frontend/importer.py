@@ -6,13 +6,14 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import onnx_ir as ir
 import tvm
 from tvm import relax, tirx
 
 from ..contract import Contract, Dim, DimRange, TensorSpec
-from ..errors import ModelError, UnsupportedOperators, UsageError
+from ..errors import ConversionError, ModelError, UnsupportedOperators, UsageError
 from .converter import GraphConverter, find_unsupported, symbolic_inputs
 from .external_data import DataFiles
 from .model_tensors import MAX_BYTES
@@ -97,7 +98,7 @@ def _build(
     with builder.function("main", [var for _, var in parameters]):
         converter.environment.update(parameters)
         results = converter.run(model.graph)
-        outputs = [converter.context.tensor(value) for value in results]
+        outputs = [_output(converter, *pair) for pair in zip(model.graph.outputs, results, strict=True)]
         builder.emit_func_output(builder.emit(relax.Tuple(outputs)))
     module = _reachable(builder.finalize())
     module["main"] = _with_bounds(module["main"], dims, ranges).with_attr("num_input", len(parameters))
@@ -106,6 +107,13 @@ def _build(
         for value, out in zip(model.graph.outputs, outputs, strict=True)
     )
     return module, specs
+
+
+def _output(converter: GraphConverter, value: ir.Value, result: Any) -> relax.Expr:
+    try:
+        return converter.context.tensor(result)
+    except ConversionError as error:
+        raise ModelError(f"output {value.name!r} is no tensor; only tensors are given so far") from error
 
 
 def _reachable(module: tvm.IRModule) -> tvm.IRModule:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import tvm
@@ -21,6 +22,7 @@ from ..contract import LOOP
 from ..errors import ConversionError
 from . import loop_buffers as buffers
 from .context import Context, prim_list
+from .sequences import AnySequence, RunTimeSequence, common_rank, emitted, is_sequence, require_sequence
 from .values import PrimExpr, Value, as_int, symbolic, tensor_dtype, tensor_shape, to_constant
 
 FOREVER = (1 << 63) - 1
@@ -54,9 +56,10 @@ class _Loop:
     ctx: Context
     trip: PrimExpr | None
     condition: Value | None
-    carried: list[relax.Expr]
+    carried: list[Any]
+    """Tensors, and sequences of run-time length."""
     dims: list[list[PrimExpr | None]]
-    """Of each carried value; None for one that iterations change."""
+    """Of each carried tensor, then of each buffer; None for one that iterations change."""
     index: relax.Var = field(default_factory=lambda: relax.Var("index", relax.ShapeType(ndim=1)))
     number: tirx.Var | None = None
     states: list[_State] = field(default_factory=list)
@@ -75,8 +78,8 @@ def run_loop(
     known = ctx.constant(condition)
     if known is not None:
         trip, condition = (trip if known.reshape(-1)[0] else 0), None
-    start = [ctx.tensor(value) for value in carried]
-    loop = _Loop(ctx, trip, condition, start, [list(tensor_shape(value)) for value in start])
+    start = [emitted(ctx, value) for value in carried]
+    loop = _Loop(ctx, trip, condition, start, [[] if is_sequence(v) else list(tensor_shape(v)) for v in start])
     while True:
         blocks = _convert(loop, body)
         if blocks is None:
@@ -107,8 +110,8 @@ def _convert(loop: _Loop, body: Body) -> list[relax.BindingBlock] | None:
         if loop.trip is not None:
             ctx.assume(index < loop.trip)
         parameters = [_parameter(loop, k) for k in range(len(loop.carried))]
-        iteration = body(index, [_matched(ctx, var, loop.dims[k]) for k, var in enumerate(parameters)])
-        after = [ctx.tensor(value) for value in iteration.carried]
+        iteration = body(index, [_seen(loop, k, var) for k, var in enumerate(parameters)])
+        after = [emitted(ctx, value) for value in iteration.carried]
         if _widen(loop, after):
             return None
         rows = [ctx.tensor(value) for value in iteration.collected]
@@ -124,8 +127,10 @@ def _convert(loop: _Loop, body: Body) -> list[relax.BindingBlock] | None:
     return blocks
 
 
-def _carried(loop: _Loop, k: int, parameter: relax.Var, after: relax.Expr) -> _State:
+def _carried(loop: _Loop, k: int, parameter: relax.Var, after: Any) -> _State:
     """Its type says after an iteration what it said before: names found inside must not come out."""
+    if is_sequence(after):
+        return _State(parameter, lambda: loop.carried[k].handle, after.handle)
     if not tvm_ffi.structural_equal(after.ty, parameter.ty):
         after = loop.ctx.builder.match_cast(after, parameter.ty)
     return _State(parameter, lambda: loop.carried[k], after)
@@ -144,11 +149,20 @@ def _scope(ctx: Context) -> Iterator[list[relax.BindingBlock]]:
 
 
 def _parameter(loop: _Loop, k: int) -> relax.Var:
+    if is_sequence(loop.carried[k]):
+        return relax.Var(f"carried_{k}", relax.ObjectType())
     dims, dtype = loop.dims[k], tensor_dtype(loop.carried[k])
     known = [dim for dim in dims if dim is not None]
     if len(known) < len(dims):
         return relax.Var(f"carried_{k}", buffers.unknown_shape(dtype, len(dims)))
     return relax.Var(f"carried_{k}", relax.TensorType(prim_list(known), dtype))
+
+
+def _seen(loop: _Loop, k: int, var: relax.Var) -> Any:
+    """A carried value as the body, or what comes after the loop, knows it."""
+    if is_sequence(loop.carried[k]):
+        return replace(loop.carried[k], handle=var)
+    return _matched(loop.ctx, var, loop.dims[k])
 
 
 def _matched(ctx: Context, var: relax.Var, dims: Sequence[PrimExpr | None]) -> relax.Var:
@@ -166,10 +180,13 @@ def _or_fresh(ctx: Context, dim: PrimExpr | None) -> PrimExpr:
     return fresh
 
 
-def _widen(loop: _Loop, after: Sequence[relax.Expr]) -> bool:
+def _widen(loop: _Loop, after: Sequence[Any]) -> bool:
     """Forget the carried dims that are not provably the same after an iteration; whether there was one."""
     changed = False
     for k, (before, now) in enumerate(zip(loop.carried, after, strict=True)):
+        if is_sequence(before) or is_sequence(now):
+            changed |= _widen_sequence(loop, k, require_sequence(before), require_sequence(now))
+            continue
         dims = tensor_shape(now)
         if tensor_dtype(before) != tensor_dtype(now) or len(dims) != len(loop.dims[k]):
             raise ConversionError(
@@ -181,6 +198,16 @@ def _widen(loop: _Loop, after: Sequence[relax.Expr]) -> bool:
                 loop.dims[k][axis] = None
                 changed = True
     return changed
+
+
+def _widen_sequence(loop: _Loop, k: int, before: AnySequence, now: AnySequence) -> bool:
+    """Learn what an empty sequence will hold; whether there was something to learn."""
+    assert isinstance(before, RunTimeSequence) and isinstance(now, RunTimeSequence)
+    if before.dtype != now.dtype:
+        raise ConversionError(f"carried value {k} is a sequence of {before.dtype}, after an iteration of {now.dtype}")
+    rank = common_rank(before.rank, now.rank)
+    loop.carried[k] = replace(before, rank=rank)
+    return rank != before.rank
 
 
 def _next_condition(loop: _Loop, condition: Value | None) -> None:
@@ -276,13 +303,14 @@ def _free_dims(body: relax.Expr, variables: Sequence[relax.Var]) -> list[tirx.Va
 def _results(loop: _Loop, called: relax.Var) -> tuple[list[Value], list[Value]]:
     ctx = loop.ctx
     fields = [ctx.emit(relax.TupleGetItem(called, i + 1)) for i in range(len(loop.states))]
-    values = [_matched(ctx, var, dims) for var, dims in zip(fields, loop.dims, strict=False)]
-    carried, collected = values[: len(loop.carried)], values[len(loop.carried) :]
+    count = len(loop.carried)
+    carried = [_seen(loop, k, var) for k, var in enumerate(fields[:count])]
+    collected = [_matched(ctx, var, dims) for var, dims in zip(fields[count:], loop.dims[count:], strict=False)]
     if any(loop.grows):
-        (count,) = ctx.ints(fields[-1], "the number of iterations")
-        ctx.assume_dim(count)
+        (iterations,) = ctx.ints(fields[-1], "the number of iterations")
+        ctx.assume_dim(iterations)
         collected = [
-            buffers.first_rows(ctx, rows, count) if grows else rows
+            buffers.first_rows(ctx, rows, iterations) if grows else rows
             for rows, grows in zip(collected, loop.grows, strict=True)
         ]
-    return list(carried), list(collected)
+    return carried, list(collected)

@@ -58,7 +58,7 @@ def tensor_shape(value: Value) -> tuple[PrimExpr, ...]:
     """The dims of a value: Python ints where fixed, int64 expressions where symbolic."""
     if isinstance(value, np.ndarray | SymbolicInts):
         return tuple(value.shape)
-    ty = value.ty
+    ty = _type(value)
     if not isinstance(ty, relax.TensorType) or ty.shape is None:
         raise ConversionError(f"a value of type {ty} has no known shape")
     dims = (as_int(dim) if as_int(dim) is not None else dim for dim in ty.shape.values)
@@ -71,7 +71,14 @@ def tensor_dtype(value: Value) -> str:
         return value.dtype.name
     if isinstance(value, SymbolicInts):
         return value.dtype
-    return str(value.ty.dtype.dtype if hasattr(value.ty.dtype, "dtype") else value.ty.dtype)
+    dtype = _type(value).dtype
+    return str(dtype.dtype if hasattr(dtype, "dtype") else dtype)
+
+
+def _type(value: relax.Expr) -> relax.Type:
+    if not isinstance(value, tvm.ir.Expr):
+        raise ConversionError("a tensor is needed here, found a sequence or an optional value")
+    return value.ty
 
 
 def rank(value: Value) -> int:

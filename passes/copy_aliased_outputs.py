@@ -54,10 +54,11 @@ def _root(expr: relax.Expr, values: dict[relax.Var, relax.Expr]) -> relax.Expr:
 
 
 def _is_shared(root: relax.Expr, values: dict[relax.Var, relax.Expr]) -> bool:
-    """Inputs, constants, and what a branch gave: that may be either."""
+    """Inputs, constants, and what a branch, a loop or a sequence gave: that may be either."""
     if is_constant(root) or root not in values:
         return True
-    return isinstance(values[root], relax.If | relax.TupleGetItem)
+    value = values[root]
+    return isinstance(value, relax.If | relax.TupleGetItem) or op_name(value) == "relax.call_pure_packed"
 
 
 def _copy(build: BindingBuilder, value: relax.Expr) -> relax.Expr:

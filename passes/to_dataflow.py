@@ -15,7 +15,7 @@ from tvm import relax
 from .bindings import bindings_of, each_function, typed
 
 Run = tuple[bool, list[relax.Binding]]
-"""(free of control flow, the bindings)"""
+"""(free of control flow and of calls with effects, the bindings)"""
 
 
 @each_function
@@ -37,14 +37,19 @@ def to_dataflow(mod: tvm.IRModule, name: str) -> tuple[tvm.IRModule, int]:
 
 
 def _runs(function: relax.Function) -> list[Run]:
-    """Maximal runs of bindings with and without control flow, in order."""
+    """Maximal runs of straight bindings and of others, in order."""
     runs: list[Run] = []
     for binding in bindings_of(function):
-        straight = not isinstance(binding.value, relax.If)
+        straight = not isinstance(binding.value, relax.If) and not _is_packed(binding.value)
         if not runs or runs[-1][0] != straight:
             runs.append((straight, []))
         runs[-1][1].append(binding)
     return runs
+
+
+def _is_packed(value: relax.Expr) -> bool:
+    """A call of the runtime's that is not said to be pure: it stays where it is, used or not."""
+    return isinstance(value, tvm.ir.Call) and isinstance(value.op, relax.ExternFunc)
 
 
 def _block(straight: bool, bindings: list[relax.Binding]) -> relax.BindingBlock:

@@ -19,10 +19,15 @@ from .slice import Cut, take_cuts
 
 @converter("Concat")
 def concat(ctx: Context, node: Node, inputs: Sequence[Value]) -> Value:
+    return join(ctx, inputs, node.attr("axis", 1))
+
+
+def join(ctx: Context, inputs: Sequence[Value], axis: int) -> Value:
+    """The tensors one after the other along ``axis``."""
     shapes = [tensor_shape(value) for value in inputs]
     if len({len(shape) for shape in shapes}) != 1:
         raise ConversionError(f"inputs of different ranks can't be joined: {[len(shape) for shape in shapes]}")
-    (axis,) = normalized_axes([node.attr("axis", 1)], len(shapes[0]))
+    (axis,) = normalized_axes([axis], len(shapes[0]))
     shape = [
         ctx.simplify(total([dims[i] for dims in shapes]))
         if i == axis
@@ -105,11 +110,15 @@ def _equal_parts(ctx: Context, node: Node, data: Value) -> list[PrimExpr]:
 
 
 def _split(ctx: Context, node: Node, data: Value, lengths: Sequence[PrimExpr]) -> list[Value]:
-    """Each part as a slice of its own, which fuses into whatever uses it."""
-    dims = tensor_shape(data)
-    (axis,) = normalized_axes([node.attr("axis", 0)], len(dims))
     if len(lengths) != node.output_count:
         raise ConversionError(f"{len(lengths)} sizes for {node.output_count} outputs")
+    return parts_along(ctx, data, node.attr("axis", 0), lengths)
+
+
+def parts_along(ctx: Context, data: Value, axis: int, lengths: Sequence[PrimExpr]) -> list[Value]:
+    """Each part as a slice of its own, which fuses into whatever uses it."""
+    dims = tensor_shape(data)
+    (axis,) = normalized_axes([axis], len(dims))
     used = ctx.simplify(total(lengths))
     if known(used, dims[axis]) and int(used) != int(dims[axis]):
         raise ConversionError(f"the parts {list(lengths)} don't add up to the size {dims[axis]}")

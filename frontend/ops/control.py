@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import tvm
 from tvm import relax
@@ -16,12 +17,13 @@ from ..context import Context, prim_list
 from ..loops import scalar_condition
 from ..node import Node
 from ..registry import converter
+from ..sequences import RunTimeSequence, common_rank, emitted, is_sequence
 from ..subgraphs import run_subgraph, subgraph
 from ..values import PrimExpr, Value, tensor_dtype, tensor_shape
 
 
 @converter("If")
-def if_(ctx: Context, node: Node, inputs: Sequence[Value]) -> list[Value]:
+def if_(ctx: Context, node: Node, inputs: Sequence[Value]) -> list[Any]:
     condition = inputs[0]
     known = ctx.constant(condition)
     if known is not None:
@@ -29,22 +31,40 @@ def if_(ctx: Context, node: Node, inputs: Sequence[Value]) -> list[Value]:
     flag = scalar_condition(ctx, condition)
     (yes, taken), (no, other) = (_branch(ctx, node, name) for name in ("then_branch", "else_branch"))
     for left, right in zip(taken, other, strict=True):
-        if left.dtype != right.dtype or len(left.dims) != len(right.dims):
+        if left.dtype != right.dtype or left.sequence != right.sequence or not _same_rank(left, right):
             raise ConversionError(f"the branches' outputs differ in type: {left} and {right}")
     chosen = ctx.emit(relax.If(flag, yes, no))
-    pairs = enumerate(zip(taken, other, strict=True))
-    return [_known(ctx, ctx.emit(relax.TupleGetItem(chosen, i)), left.dims, right.dims) for i, (left, right) in pairs]
+    fields = [ctx.emit(relax.TupleGetItem(chosen, i)) for i in range(len(taken))]
+    return [_result(ctx, *triple) for triple in zip(fields, taken, other, strict=True)]
 
 
 @dataclass(frozen=True)
 class Result:
-    """What one branch gives for one output."""
+    """What one branch gives for one output; of a sequence, what its items are: their rank may be unknown (None)."""
 
     dtype: str
     dims: tuple[PrimExpr, ...]
+    sequence: bool = False
+    rank: int | None = None
 
     def __str__(self) -> str:
-        return f"{self.dtype}{list(self.dims)}"
+        return f"sequence of {self.dtype}" if self.sequence else f"{self.dtype}{list(self.dims)}"
+
+
+def _same_rank(left: Result, right: Result) -> bool:
+    return len(left.dims) == len(right.dims) and (None in (left.rank, right.rank) or left.rank == right.rank)
+
+
+def _described(value: Any) -> Result:
+    if is_sequence(value):
+        return Result(value.dtype, (), True, value.rank)
+    return Result(tensor_dtype(value), tensor_shape(value))
+
+
+def _result(ctx: Context, var: relax.Var, left: Result, right: Result) -> Any:
+    if left.sequence:
+        return RunTimeSequence(var, left.dtype, common_rank(left.rank, right.rank))
+    return _known(ctx, var, left.dims, right.dims)
 
 
 def _inline(ctx: Context, node: Node, name: str) -> list[Value]:
@@ -60,12 +80,12 @@ def _branch(ctx: Context, node: Node, name: str) -> tuple[relax.SeqExpr, list[Re
     builder._begin_binding_block()
     try:
         with ctx.branch():
-            outputs = [ctx.tensor(value) for value in _inline(ctx, node, name)]
-        result = builder.emit(relax.Tuple(outputs))
+            outputs = [emitted(ctx, value) for value in _inline(ctx, node, name)]
+        result = builder.emit(relax.Tuple([value.handle if is_sequence(value) else value for value in outputs]))
     finally:
         block = builder._end_block()
         builder.end_scope()
-    return relax.SeqExpr([block], result), [Result(tensor_dtype(out), tensor_shape(out)) for out in outputs]
+    return relax.SeqExpr([block], result), [_described(value) for value in outputs]
 
 
 def _known(ctx: Context, value: relax.Var, left: Sequence[PrimExpr], right: Sequence[PrimExpr]) -> relax.Var:

@@ -36,8 +36,8 @@ def scan(ctx: Context, node: Node, inputs: Sequence[Value]) -> list[Value]:
     carried, collected = run_loop(ctx, trip, None, states, run)
     out_axes = node.attr("scan_output_axes", [0] * len(collected))
     reversed_ = node.attr("scan_output_directions", [0] * len(collected))
-    placed = zip(collected, out_axes, reversed_, strict=True)
-    return [*carried, *(_placed(ctx, rows, axis, reverse) for rows, axis, reverse in placed)]
+    triples = zip(collected, out_axes, reversed_, strict=True)
+    return [*carried, *(placed(ctx, rows, axis, reverse) for rows, axis, reverse in triples)]
 
 
 def _check(node: Node, states: int, sequences: int) -> None:
@@ -67,7 +67,7 @@ def element(ctx: Context, value: Value, axis: int, index: PrimExpr) -> Value:
     return ctx.te(scanned, value, prim(index))
 
 
-def _placed(ctx: Context, rows: Value, axis: int, reverse: int) -> Value:
+def placed(ctx: Context, rows: Value, axis: int, reverse: int) -> Value:
     """``rows`` [iterations, ...] with iterations along ``axis``, the last first if ``reverse``."""
     axis %= rank(rows)
     if axis == 0 and not reverse:

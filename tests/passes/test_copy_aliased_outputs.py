@@ -24,6 +24,11 @@ def views_of_one(x: relax.Expr) -> list[relax.Expr]:
     return [O.reshape(y, (3, 2)), O.reshape(O.expand_dims(y, [0]), (6,))]
 
 
+def item(x: relax.Expr) -> relax.Expr:
+    held = emit(O.call_pure_packed("ffi.List", x, ty_args=[relax.ObjectType()]))
+    return O.call_pure_packed("ffi.ListGetItem", held, tvm.tirx.const(0, "int64"), ty_args=[x.ty])
+
+
 COPIED = {
     "an input": (lambda x: x, 1),
     "a view of an input": (lambda x: O.reshape(x, (6,)), 1),
@@ -33,6 +38,7 @@ COPIED = {
     "twice the same": (twice, 1),
     "two views of one value": (views_of_one, 1),
     "an input twice": (lambda x: [x, x], 2),
+    "an item of a sequence": (item, 1),
 }
 
 

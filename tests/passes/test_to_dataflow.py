@@ -47,6 +47,18 @@ def test_control_flow_stays_outside(tmp_path, outlined: bool) -> None:
     assert relax.analysis.well_formed(after) in (None, True)
 
 
+def test_calls_with_effects_stay_outside() -> None:
+    """In a dataflow block they would go, as nothing reads what they return."""
+    builder, x = relax.BlockBuilder(), relax.Var("x", relax.TensorType([2], "float32"))
+    with builder.function("main", [x], pure=False):
+        items = builder.emit(O.call_pure_packed("ffi.List", x, ty_args=[relax.ObjectType()]))
+        builder.emit(relax.Call(relax.ExternFunc("ffi.ListAppend"), [items, x], None, [relax.ObjectType()]))
+        builder.emit_func_output(builder.emit(O.exp(x)))
+    after, count = to_dataflow(builder.finalize())
+    assert count == 2 and blocks(after) == [True, False, True]
+    assert "ffi.ListAppend" in str(relax.transform.DeadCodeElimination()(after))
+
+
 def test_values_stay(tmp_path) -> None:
     after, _ = to_dataflow(outline_branches(imported(AROUND, tmp_path))[0])
     run, x = Plain(after), np.random.default_rng(0).normal(size=(3, 4)).astype("float32")
