@@ -6,7 +6,7 @@ compiler reserve memory or look outside of the model's folder.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import prod
 
@@ -21,6 +21,8 @@ MAX_BYTES = 64 << 30
 
 MAX_NODES = 1_000_000
 MAX_RANK = 64
+MAX_CALLS = 100
+"""A function that calls itself is deeper than any depth."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,7 @@ def check_tensors(model: onnx.ModelProto, max_bytes: int = MAX_BYTES) -> list[He
         if total > max_bytes:
             raise ModelError(
                 f"{held.where}: the model's tensors take more than {max_bytes} bytes",
-                hint="raise the limit if the model is one that you trust",
+                hint="raise the limit if the model is one that you trust: --max-bytes (max_bytes=)",
             )
         if is_external(held.tensor):
             external.append(held)
@@ -136,10 +138,29 @@ def check_tensors(model: onnx.ModelProto, max_bytes: int = MAX_BYTES) -> list[He
 
 
 def count_nodes(model: onnx.ModelProto) -> int:
-    """Nodes in the graph, its subgraphs and the functions."""
+    """Nodes of the graph and its subgraphs, once each call of a function is replaced by the function's nodes.
 
-    def of(nodes: list[onnx.NodeProto]) -> int:
-        inner = (graph for node in nodes for a in node.attribute for graph in [a.g, *a.graphs] if graph.node)
-        return len(nodes) + sum(of(list(graph.node)) for graph in inner)
+    A few functions that each call the one before ten times are a small file with more nodes than memory can hold.
+    Raises ModelError when functions call one another more than ``MAX_CALLS`` deep.
+    """
+    functions = {(function.domain, function.name): function for function in model.functions}
+    counted: dict[tuple[str, str], int] = {}
 
-    return of(list(model.graph.node)) + sum(of(list(function.node)) for function in model.functions)
+    def of(nodes: Iterable[onnx.NodeProto], depth: int) -> int:
+        return sum(of_node(node, depth) for node in nodes)
+
+    def of_node(node: onnx.NodeProto, depth: int) -> int:
+        inner = (graph for a in node.attribute for graph in [a.g, *a.graphs] if graph.node)
+        return of_call((node.domain, node.op_type), depth) + sum(of(graph.node, depth) for graph in inner)
+
+    def of_call(key: tuple[str, str], depth: int) -> int:
+        if key not in functions:
+            return 1
+        if key not in counted:
+            if depth > MAX_CALLS:
+                deep = f"functions call one another more than {MAX_CALLS} deep, or in a circle"
+                raise ModelError(f"function {key[1]!r}: {deep}")
+            counted[key] = of(functions[key].node, depth + 1)
+        return counted[key]
+
+    return of(model.graph.node, 0) + sum(of_call(key, 0) for key in functions)

@@ -95,12 +95,12 @@ def _check_versions(path: Path, proto: onnx.ModelProto) -> None:
 
 
 def _check_contents(path: Path, proto: onnx.ModelProto, max_bytes: int) -> list[Held]:
-    if (nodes := count_nodes(proto)) > MAX_NODES:
-        raise ModelError(f"{path}: has {nodes} nodes, more than the {MAX_NODES} that are taken")
     if proto.graph.sparse_initializer:
         name = proto.graph.sparse_initializer[0].values.name
         raise ModelError(f"{path}: initializer {name!r} is sparse, which is not supported yet", hint="store it dense")
     try:
+        if (nodes := count_nodes(proto)) > MAX_NODES:
+            raise ModelError(f"has {nodes} nodes, more than the {MAX_NODES} that are taken")
         return check_tensors(proto, max_bytes)
     except ModelError as error:
         raise ModelError(f"{path}: {error.message}", hint=error.hint) from error

@@ -91,7 +91,20 @@ def test_functions_that_call_themselves(tmp_path):
     imports = [oh.make_opsetid("", 20), oh.make_opsetid("d", 1)]
     function = oh.make_function("d", "F", ["a"], ["b"], body, imports)
     model = model_of([oh.make_node("F", ["x"], ["y"], domain="d")], opset_imports=imports, functions=[function])
-    refused(save(model, tmp_path), "must not be recursive")
+    refused(save(model, tmp_path), "function 'F': functions call one another more than 100 deep, or in a circle")
+
+
+def test_functions_that_multiply(tmp_path):
+    """A few kilobytes that are a hundred thousand million nodes once functions are inlined."""
+    imports = [oh.make_opsetid("", 20), oh.make_opsetid("d", 1)]
+    functions = [oh.make_function("d", "F0", ["v0"], ["v10"], [oh.make_node("Neg", ["v0"], ["v10"])], imports)]
+    for level in range(1, 12):
+        calls = [oh.make_node(f"F{level - 1}", [f"v{k}"], [f"v{k + 1}"], domain="d") for k in range(10)]
+        functions.append(oh.make_function("d", f"F{level}", ["v0"], ["v10"], calls, imports))
+    nodes = [oh.make_node("F11", ["x"], ["y"], domain="d")]
+    path = save(model_of(nodes, opset_imports=imports, functions=functions), tmp_path)
+    assert path.stat().st_size < 10_000
+    refused(path, "has 2111[0-9]* nodes, more than the 1000000 that are taken")
 
 
 def test_graphs_nested_too_deep(tmp_path):
