@@ -33,8 +33,11 @@ class Node:
         return len(self.ir.outputs)
 
     def has_output(self, index: int) -> bool:
-        """Whether the node names its output ``index`` (optional outputs may be left out)."""
-        return index < len(self.ir.outputs) and bool(self.ir.outputs[index].name)
+        """Whether anything reads output ``index``: optional ones may be left out, or named in vain."""
+        if index >= len(self.ir.outputs):
+            return False
+        value = self.ir.outputs[index]
+        return bool(value.name) and (bool(value.uses()) or value.is_graph_output())
 
     def attr(self, name: str, default: Any = None) -> Any:
         """The attribute's value: int, float, str, list of them, numpy array (tensors) or ``onnx_ir.Graph``."""

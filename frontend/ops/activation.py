@@ -144,7 +144,11 @@ def mish(ctx: Context, _node: Node, x: relax.Expr) -> relax.Expr:
 
 @_activation("Gelu")
 def gelu(ctx: Context, node: Node, x: relax.Expr) -> relax.Expr:
-    if node.attr("approximate", "none") == "tanh":
+    return gelu_of(ctx, x, node.attr("approximate", "none") == "tanh")
+
+
+def gelu_of(ctx: Context, x: relax.Expr, by_tanh: bool) -> relax.Expr:
+    if by_tanh:
         cube = multiply(ctx, multiply(ctx, multiply(ctx, x, x), x), number(0.044715, x))
         inner = ctx.emit(relax.op.tanh(multiply(ctx, add(ctx, x, cube), number(math.sqrt(2 / math.pi), x))))
     else:

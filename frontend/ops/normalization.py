@@ -60,12 +60,8 @@ def layer_normalization(ctx: Context, node: Node, inputs: Sequence[Value | None]
     dtype, dims = tensor_dtype(data), tensor_shape(data)
     (axis,) = normalized_axes([node.attr("axis", -1)], len(dims))
     axes, epsilon = list(range(axis, len(dims))), node.attr("epsilon", 1e-5)
-    wants_statistics = node.has_output(1) or node.has_output(2)
-    plain = dtype == "float32" and not wants_statistics and all(as_int(dim) != 0 for dim in dims[axis:])
-    fused = plain and _fits(ctx, scale, dims[axis:]) and _fits(ctx, bias, dims[axis:])
-    if fused:
-        shift = np.zeros([int(dim) for dim in dims[axis:]], dtype) if bias is None else bias
-        return ctx.emit(relax.op.nn.layer_norm(ctx.tensor(data), ctx.tensor(scale), ctx.tensor(shift), axes, epsilon))
+    if not (node.has_output(1) or node.has_output(2)):
+        return normalized(ctx, data, scale, bias, axis, epsilon)
     normal, average, inverse = standardized(ctx, widened(ctx, data), axes, epsilon)
     result = cast_to(ctx, _affine(ctx, normal, scale, bias), dtype)
     # The statistics have stash_type's dtype, which is float32 in all that exporters write.
@@ -73,12 +69,29 @@ def layer_normalization(ctx: Context, node: Node, inputs: Sequence[Value | None]
     return [result, *statistics][: node.output_count]
 
 
+def normalized(ctx: Context, data: Value, scale: Value, bias: Value | None, axis: int, epsilon: float) -> relax.Expr:
+    """LayerNormalization of the dims from ``axis`` on: as the operator that a template knows, where it can be."""
+    dtype, dims = tensor_dtype(data), tensor_shape(data)
+    axes = list(range(axis, len(dims)))
+    plain = dtype == "float32" and all(as_int(dim) != 0 for dim in dims[axis:])
+    if plain and _fits(ctx, scale, dims[axis:]) and _fits(ctx, bias, dims[axis:]):
+        shift = np.zeros([int(dim) for dim in dims[axis:]], dtype) if bias is None else bias
+        return ctx.emit(relax.op.nn.layer_norm(ctx.tensor(data), ctx.tensor(scale), ctx.tensor(shift), axes, epsilon))
+    normal, _, _ = standardized(ctx, widened(ctx, data), axes, epsilon)
+    return cast_to(ctx, _affine(ctx, normal, scale, bias), dtype)
+
+
 @converter("RMSNormalization", since=23)
 def rms_normalization(ctx: Context, node: Node, inputs: Sequence[Value]) -> Value:
     data, scale = inputs
+    (axis,) = normalized_axes([node.attr("axis", -1)], rank(data))
+    return root_mean_square_normalized(ctx, data, scale, axis, node.attr("epsilon", 1e-5))
+
+
+def root_mean_square_normalized(ctx: Context, data: Value, scale: Value, axis: int, epsilon: float) -> relax.Expr:
+    """x / sqrt(mean(x^2) + epsilon) * scale over the dims from ``axis`` on."""
     dtype, dims = tensor_dtype(data), tensor_shape(data)
-    (axis,) = normalized_axes([node.attr("axis", -1)], len(dims))
-    axes, epsilon = list(range(axis, len(dims))), node.attr("epsilon", 1e-5)
+    axes = list(range(axis, len(dims)))
     if dtype == "float32" and axis > 0 and _fits(ctx, scale, dims[axis:]):
         return ctx.emit(relax.op.nn.rms_norm(ctx.tensor(data), ctx.tensor(scale), axes, epsilon))
     x = widened(ctx, data)
