@@ -10,6 +10,7 @@ import tvm
 from tvm import s_tir, tirx
 from tvm.tirx.compilation_pipeline import PIPELINE_MAP, finalize_device_passes, register_tir_pipeline
 
+from .carry_broadcasts import carry_broadcasts
 from .peel_borders import peel_borders
 from .peel_tails import peel_tails
 from .vectorize_math import expand_math
@@ -42,6 +43,7 @@ def _passes() -> list[tvm.transform.Pass]:
         tirx.transform.RemoveNoOp(),
         s_tir.transform.RewriteUnsafeSelect(),
         tirx.transform.CommonSubexprElim(),
+        carry_broadcasts(),
         tirx.transform.FP8ComputeLegalize(),
         expand_math(),
         tirx.transform.VerifyMemory(),

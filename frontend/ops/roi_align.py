@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 from tvm import te, tirx
@@ -25,8 +26,9 @@ MOST_SAMPLES = 4096
 @converter("RoiAlign")
 def roi_align(ctx: Context, node: Node, inputs: Sequence[Value]) -> Value:
     data, rois, batches = inputs
-    if node.attr("mode", "avg") != "avg":
-        raise ConversionError("mode 'max' means different things to different runtimes; only 'avg' is taken")
+    mode = node.attr("mode", "avg")
+    if mode not in ("avg", "max"):
+        raise ConversionError(f"mode {mode!r} is neither avg nor max")
     dims, boxes = tensor_shape(data), tensor_shape(rois)
     if len(dims) != 4 or len(boxes) != 2:
         raise ConversionError(f"needs data of rank 4 and rois of rank 2, found {len(dims)} and {len(boxes)}")
@@ -47,7 +49,7 @@ def roi_align(ctx: Context, node: Node, inputs: Sequence[Value]) -> Value:
         def body(ins: Any, outs: Any) -> tirx.Stmt:
             buffers = [T.buffer_proxy(buffer) for buffer in (*ins, outs[0])]
             with IRBuilder() as builder:
-                _loops(buffers, [prim(dim) for dim in x.shape], [prim(dim) for dim in shape], half, ratio, scale)
+                _loops(buffers, [prim(dim) for dim in x.shape], [prim(dim) for dim in shape], half, ratio, scale, mode)
             return builder.get()
 
         return te.extern([prim_list(shape)], [x, rois, batches], body, dtype=[str(x.dtype)], name="roi_align")
@@ -55,7 +57,8 @@ def roi_align(ctx: Context, node: Node, inputs: Sequence[Value]) -> Value:
     return ctx.te(kernel, ctx.tensor(data), ctx.tensor(rois), ctx.tensor(batches), shape, name="roi_align")
 
 
-def _loops(buffers: list, dims: list, shape: list, half: bool, ratio: int, scale: float) -> None:
+def _loops(buffers: list, dims: list, shape: list, half: bool, ratio: int, scale: float, mode: str) -> None:
+    """``mode`` "max" is ONNX's: the largest weighted element of all samples, not the largest sample."""
     x, rois, batches, out = buffers
     count, channels, rows, columns = shape
     dtype = "float64" if str(x.dtype) == "float64" else "float32"
@@ -75,13 +78,17 @@ def _loops(buffers: list, dims: list, shape: list, half: bool, ratio: int, scale
             grids.append(T.bind(samples))
         total = T.buffer_proxy(T.alloc_buffer((1,), dtype, scope="local"))
         with T.serial(prim(0), rows) as row, T.serial(prim(0), columns) as column:
-            total[0] = tirx.const(0, dtype)
+            total[0] = tirx.const(0, dtype) if mode == "avg" else tirx.min_value(dtype)
             with T.serial(prim(0), grids[0]) as i, T.serial(prim(0), grids[1]) as j:
                 y = T.bind(top + (row.astype(dtype) + _middle(i, grids[0], dtype)) * steps[0])
                 across = T.bind(left + (column.astype(dtype) + _middle(j, grids[1], dtype)) * steps[1])
-                total[0] = total[0] + _bilinear(x, plane, y, across, dims[2], dims[3], dtype)
-            samples = tirx.max(grids[0] * grids[1], prim(1)).astype(dtype)
-            out[(fused * rows + row) * columns + column] = (total[0] / samples).astype(str(x.dtype))
+                terms = _bilinear(x, plane, y, across, dims[2], dims[3], dtype)
+                joined = reduce(tirx.max if mode == "max" else lambda a, b: a + b, terms)
+                total[0] = tirx.max(total[0], joined) if mode == "max" else total[0] + joined
+            samples = grids[0] * grids[1]
+            mean = total[0] / tirx.max(samples, prim(1)).astype(dtype)
+            largest = tirx.Select(samples > 0, total[0], tirx.const(0, dtype))
+            out[(fused * rows + row) * columns + column] = (mean if mode == "avg" else largest).astype(str(x.dtype))
 
 
 def _middle(i: PrimExpr, parts: PrimExpr, dtype: str) -> PrimExpr:
@@ -91,8 +98,8 @@ def _middle(i: PrimExpr, parts: PrimExpr, dtype: str) -> PrimExpr:
 
 def _bilinear(
     x: Any, plane: PrimExpr, y: PrimExpr, across: PrimExpr, rows: PrimExpr, columns: PrimExpr, dtype: str
-) -> Any:
-    """The value between four elements; 0 more than one element outside."""
+) -> list[Any]:
+    """Four elements times their weights, together the value between them; 0 more than one element outside."""
     outside, pairs = [], []
     for at, size in ((y, rows), (across, columns)):
         outside += [at < tirx.const(-1, dtype), at > size.astype(dtype)]
@@ -102,8 +109,12 @@ def _bilinear(
         high = T.bind(tirx.min(low + 1, size - 1))
         part = T.bind(near - low.astype(dtype))
         pairs.append([(low, tirx.const(1, dtype) - part), (high, part)])
-    value = tirx.const(0, dtype)
-    for row, weight in pairs[0]:
-        for column, other in pairs[1]:
-            value = value + x[plane + row * columns + column].astype(dtype) * (weight * other)
-    return tirx.Select(tirx.any(*outside), tirx.const(0, dtype), value)
+    return [
+        tirx.Select(
+            tirx.any(*outside),
+            tirx.const(0, dtype),
+            x[plane + row * columns + column].astype(dtype) * (weight * other),
+        )
+        for row, weight in pairs[0]
+        for column, other in pairs[1]
+    ]

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from onnx_check import Const, case, check_cases
 
+from onnxkiln.errors import ConversionError
+
 rng = np.random.default_rng(2)
 PLAIN = [
     ("Relu", {}), ("LeakyRelu", {}), ("LeakyRelu", {"alpha": 0.3}), ("Elu", {}), ("Elu", {"alpha": 2.0}), ("Selu", {}),
@@ -103,3 +105,17 @@ def test_dropout_is_identity() -> None:
     check_cases(
         [case("Dropout", x, outputs=2, dims="open"), case("Dropout", x, Const(np.float32(0.3)), Const(np.array(False)))]
     )
+
+
+def test_dropout_that_may_train_drops_nothing_or_ends() -> None:
+    x = rng.standard_normal((2, 3)).astype(np.float32)
+    mask = np.ones((2, 3), bool)
+    for ratio, training in [(0.5, False), (0.0, True), (0.0, False)]:
+        numbers = [np.float32(ratio), np.array(training)]
+        for given in (numbers, [Const(numbers[0]), numbers[1]], [numbers[0], Const(numbers[1])]):
+            check_cases([case("Dropout", x, *given, outputs=2, expected=[x, mask])])
+    for ratio in (np.float32(0.5), None):
+        with pytest.raises(Exception, match=r"(?i)match|shape"):
+            check_cases([case("Dropout", x, ratio, np.array(True), expected=x)])
+    with pytest.raises(ConversionError, match="random"):
+        check_cases([case("Dropout", x, None, Const(np.array(True)), expected=x)])

@@ -31,6 +31,17 @@ def test_against_runtime(dims):
     check_cases(cases, atol=1e-5)
 
 
+def test_largest_weighted_element():
+    """ONNX's mode "max", by its reference evaluator: ONNX Runtime has none for the newer opsets."""
+    modes = itertools.product(("half_pixel", "output_half_pixel"), (0, 2), (1.0, 0.7))
+    cases = [
+        case("RoiAlign", X, ROIS, BATCHES, mode="max", coordinate_transformation_mode=mode, sampling_ratio=ratio,
+             spatial_scale=scale, output_height=3, output_width=2)
+        for mode, ratio, scale in modes
+    ]  # fmt: skip
+    check_cases([*cases, case("RoiAlign", -np.abs(X), ROIS, BATCHES, mode="max")], atol=1e-5)
+
+
 def test_batches_out_of_range_are_clamped():
     far = np.array([7, -9, 1, 0, 0])
     near = by_runtime(case("RoiAlign", X, ROIS, np.array([1, 0, 1, 0, 0])))
@@ -48,5 +59,5 @@ def feeds(rois: np.ndarray) -> dict:
 
 
 def test_refusals():
-    with pytest.raises(ConversionError, match="mode 'max' means different things"):
-        check_cases([case("RoiAlign", X, ROIS, BATCHES, mode="max", expected=X)])
+    with pytest.raises(ConversionError, match="mode 'min' is neither avg nor max"):
+        check_cases([case("RoiAlign", X, ROIS, BATCHES, mode="min", expected=X)])
