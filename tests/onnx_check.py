@@ -184,7 +184,7 @@ def _joined(cases: Sequence[Case], opset: int) -> tuple[onnx.ModelProto, dict[st
         references += wanted
         outputs += [_value_info(name, array, "none", index) for name, array in zip(results, wanted, strict=True)]
     graph = oh.make_graph(nodes, "cases", inputs, outputs, initializers)
-    opsets = [oh.make_opsetid(domain, 1 if domain else opset) for domain in sorted({"", *(c.domain for c in cases)})]
+    opsets = [_opset(domain, opset) for domain in sorted({"", *(c.domain for c in cases)})]
     return oh.make_model(graph, opset_imports=opsets, ir_version=10), feeds, references
 
 
@@ -192,6 +192,11 @@ def _dims_of_input(dims: str, position: int) -> str:
     if dims != "first":
         return dims
     return "open" if position == 0 else "fixed"
+
+
+def _opset(domain: str, opset: int) -> onnx.OperatorSetIdProto:
+    """``opset`` is of ONNX's own domain; other domains have one version each here."""
+    return oh.make_opsetid(domain, {"": opset, "ai.onnx.ml": 4}.get(domain, 1))
 
 
 def _initializer(array: Array, name: str) -> onnx.TensorProto:
@@ -224,6 +229,6 @@ def _reference(item: Case, node: onnx.NodeProto, opset: int) -> list[Array]:
     infos = [oh.make_tensor_value_info(name, _elem_type(array), None) for name, array in arrays.items()]
     outs = [oh.make_value_info(name, onnx.TypeProto()) for name in node.output]
     graph = oh.make_graph([node], "reference", infos, outs)
-    model = oh.make_model(graph, opset_imports=[oh.make_opsetid(item.domain, 1 if item.domain else opset)])
+    model = oh.make_model(graph, opset_imports=[_opset(item.domain, opset)])
     with np.errstate(all="ignore"):
         return [np.asarray(result) for result in ReferenceEvaluator(model).run(None, arrays)]

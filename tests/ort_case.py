@@ -21,7 +21,8 @@ def by_runtime(item: Case, opset: int = 20) -> Case:
     feeds = {name: array for name, array in zip(names, arrays, strict=True) if array is not None}
     infos = [oh.make_tensor_value_info(n, oh.np_dtype_to_tensor_dtype(a.dtype), a.shape) for n, a in feeds.items()]
     graph = oh.make_graph([node], "g", infos, [oh.make_value_info(name, onnx.TypeProto()) for name in outputs])
-    opsets = [oh.make_opsetid("", opset), oh.make_opsetid("com.microsoft", 1)]
+    versions = {"": opset, "ai.onnx.ml": 4, "com.microsoft": 1}
+    opsets = [oh.make_opsetid(domain, version) for domain, version in versions.items()]
     model = oh.make_model(graph, opset_imports=opsets, ir_version=9)
     options = ort.SessionOptions()
     options.log_severity_level = 3
