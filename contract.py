@@ -29,21 +29,28 @@ class DimRange:
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One input or output. ``dtype`` is NumPy's name ("float32", "int64", "bool", "bfloat16")."""
+    """One input or output. ``dtype`` is NumPy's name ("float32", "int64", "bool", "bfloat16").
+
+    With ``sequence`` it is a list of tensors of that dtype, each with a shape of its own: ``shape`` is then empty.
+    """
 
     name: str
     dtype: str
     shape: tuple[Dim, ...]
+    sequence: bool = False
 
     def __str__(self) -> str:
+        if self.sequence:
+            return f"{self.name}: a list of {self.dtype} tensors"
         return f"{self.name}: {self.dtype}[{', '.join(str(dim) for dim in self.shape)}]"
 
     def to_json(self) -> dict[str, Any]:
-        return {"name": self.name, "dtype": self.dtype, "shape": list(self.shape)}
+        plain = {"name": self.name, "dtype": self.dtype, "shape": list(self.shape)}
+        return {**plain, "sequence": True} if self.sequence else plain
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> TensorSpec:
-        return TensorSpec(data["name"], data["dtype"], tuple(data["shape"]))
+        return TensorSpec(data["name"], data["dtype"], tuple(data["shape"]), data.get("sequence", False))
 
 
 @dataclass(frozen=True)

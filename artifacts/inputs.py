@@ -11,9 +11,11 @@ import tvm_ffi
 from ..contract import Contract, DimRange, TensorSpec
 from ..errors import InputError
 from .dtypes import carrier, numpy_dtype
+from .runtime import function
 
 _MAX_KNOWN = 1024
 _ANY = DimRange()
+_NO_SHAPE = np.zeros(())
 _NOTHING = np.zeros(1, np.uint8)
 
 
@@ -32,11 +34,17 @@ class InputBinder:
     def __init__(self, contract: Contract, view: Callable[..., Any]):
         self._contract = contract
         self._view = view
+        self._list = function("ffi.List")
         self._dtypes = [numpy_dtype(spec.dtype) for spec in contract.inputs]
         self._carriers = [carrier(spec.dtype) for spec in contract.inputs]
         self._plan = [
             # No dtype is None: what needs a carrier, or is empty, always takes the slow way.
-            (spec.name, dtype if carried is None and 0 not in spec.shape else None, _static(spec), index)
+            (
+                spec.name,
+                dtype if carried is None and 0 not in spec.shape and not spec.sequence else None,
+                _static(spec),
+                index,
+            )
             for index, (spec, dtype, carried) in enumerate(zip(contract.inputs, self._dtypes, self._carriers))
         ]
         self._symbols = [
@@ -91,6 +99,16 @@ class InputBinder:
 
     def _convert(self, value: Any, index: int) -> tuple[np.ndarray, Any]:
         """The value as an array of the right dtype, and as an argument."""
+        spec = self._contract.inputs[index]
+        if not spec.sequence:
+            return self._convert_tensor(value, index)
+        if not isinstance(value, (list, tuple)):
+            raise _Unfit
+        # Copies, as the list may outlive the call in a machine's registers.
+        items = [self._convert_tensor(np.array(item), index)[1] for item in value]
+        return _NO_SHAPE, self._list(*(tvm_ffi.from_dlpack(item) for item in items))
+
+    def _convert_tensor(self, value: Any, index: int) -> tuple[np.ndarray, Any]:
         spec, dtype, carried = self._contract.inputs[index], self._dtypes[index], self._carriers[index]
         array = as_array(value)
         if array is None or array.dtype.newbyteorder("=") != dtype:
@@ -160,6 +178,8 @@ def _message(problems: list[str]) -> str:
 
 def _problem(spec: TensorSpec, dtype: np.dtype, value: Any) -> tuple[str, np.ndarray | None]:
     """What is wrong with one input, or the array."""
+    if spec.sequence:
+        return _sequence_problem(spec, dtype, value)
     array = as_array(value)
     if array is None:
         return f"input {spec.name!r} must be a NumPy array, found {type(value).__name__}", None
@@ -172,3 +192,14 @@ def _problem(spec: TensorSpec, dtype: np.dtype, value: Any) -> tuple[str, np.nda
     if any(type(dim) is int and dim != size for dim, size in zip(spec.shape, array.shape)):
         return f"input {spec.name!r} must have shape {wanted}, {found}", None
     return "", array
+
+
+def _sequence_problem(spec: TensorSpec, dtype: np.dtype, value: Any) -> tuple[str, np.ndarray | None]:
+    if not isinstance(value, (list, tuple)):
+        return f"input {spec.name!r} must be a list of arrays, found {type(value).__name__}", None
+    for index, item in enumerate(value):
+        array = as_array(item)
+        if array is None or array.dtype.newbyteorder("=") != dtype:
+            found = type(item).__name__ if array is None else array.dtype
+            return f"input {spec.name!r} must hold arrays of dtype {spec.dtype}, found {found} at {index}", None
+    return "", _NO_SHAPE

@@ -94,12 +94,13 @@ class Session:
 
     def run(
         self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], run_options: Any = None
-    ) -> list[np.ndarray]:
-        """Run once; the named outputs (all, when None), as arrays that own their memory.
+    ) -> list[Any]:
+        """Run once; the named outputs (all, when None), as arrays that own their memory, sequences as lists of them.
 
         ``input_feed`` maps every input's name to an array of its dtype; the memory may lie anywhere and be strided,
-        byte-swapped or read-only (it is then copied). ``run_options`` is there for callers written for ONNX Runtime
-        and must be None. Raises InputError when the feeds don't fit, KilnError when the compiled code refuses.
+        byte-swapped or read-only (it is then copied); a sequence's to a list of arrays. ``run_options`` is there for
+        callers written for ONNX Runtime and must be None. Raises InputError when the feeds don't fit, KilnError when
+        the compiled code refuses.
         """
         if run_options is not None:
             raise UsageError("run_options are not supported")
@@ -115,6 +116,8 @@ class Session:
         The tensors must be on the CPU, contiguous, and as the contract says: dtypes, ranks and fixed dims are checked
         by the compiled code.
         """
+        if any(spec.sequence for spec in (*self.contract.inputs, *self.contract.outputs)):
+            raise UsageError("run_dlpack takes no sequences", hint="use run")
         if len(inputs) != len(self.contract.inputs):
             raise InputError(f"expected {len(self.contract.inputs)} inputs, found {len(inputs)}")
         tensors = [tvm_ffi.from_dlpack(value) for value in inputs]
@@ -195,7 +198,14 @@ class Session:
                 f"unknown output(s) {', '.join(map(repr, unknown))}", hint=f"outputs: {', '.join(self._output_index)}"
             ) from None
 
-    def _converter(self, spec: TensorSpec) -> Callable[[Any], np.ndarray]:
+    def _converter(self, spec: TensorSpec) -> Callable[[Any], Any]:
+        if not spec.sequence:
+            return self._tensor_converter(spec)
+        size, item, convert = function("ffi.ListSize"), function("ffi.ListGetItem"), self._tensor_converter(spec)
+        # Items may be inputs, weights or the same tensor twice.
+        return lambda sequence: [convert(item(sequence, index)).copy() for index in range(size(sequence))]
+
+    def _tensor_converter(self, spec: TensorSpec) -> Callable[[Any], np.ndarray]:
         carried, dtype = carrier(spec.dtype), numpy_dtype(spec.dtype)
         if carried is None:
             return np.from_dlpack
@@ -231,4 +241,5 @@ def _first_line(error: BaseException) -> str:
 
 
 def _node_arg(spec: TensorSpec) -> NodeArg:
-    return NodeArg(spec.name, list(spec.shape), onnx_type(spec.dtype))
+    kind = onnx_type(spec.dtype)
+    return NodeArg(spec.name, list(spec.shape), f"seq({kind})" if spec.sequence else kind)

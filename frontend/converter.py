@@ -9,6 +9,7 @@ import onnx_ir as ir
 import tvm
 from tvm import relax, tirx
 
+from ..contract import TensorSpec
 from ..errors import ConversionError, KilnError, UnsupportedNode, UnsupportedOperators
 from . import fallback, folding, ops, symbolic
 from .context import Context
@@ -106,13 +107,12 @@ def _first_words(error: Exception) -> str:
     return (telling[-1] if telling else type(error).__name__)[:500]
 
 
-def symbolic_inputs(
-    inputs: Sequence[tuple[str, str, Sequence[int | str]]], dims: Mapping[str, tirx.Var]
-) -> list[tuple[str, relax.Var]]:
-    """Relax parameters for (name, dtype, shape) triples."""
+def symbolic_inputs(inputs: Sequence[TensorSpec], dims: Mapping[str, tirx.Var]) -> list[tuple[str, relax.Var]]:
+    """Relax parameters by the inputs' names; that of a sequence is any object of the runtime's."""
     made: list[tuple[str, relax.Var]] = []
-    for index, (name, dtype, shape) in enumerate(inputs):
-        sizes: list[Any] = [dims[dim] if isinstance(dim, str) else tirx.const(dim, "int64") for dim in shape]
-        identifier = "".join(c if c.isalnum() else "_" for c in name) or f"input_{index}"
-        made.append((name, relax.Var(f"in_{identifier}", relax.TensorType(sizes, dtype))))
+    for index, spec in enumerate(inputs):
+        sizes: list[Any] = [dims[dim] if isinstance(dim, str) else tirx.const(dim, "int64") for dim in spec.shape]
+        identifier = "".join(c if c.isalnum() else "_" for c in spec.name) or f"input_{index}"
+        ty = relax.ObjectType() if spec.sequence else relax.TensorType(sizes, spec.dtype)
+        made.append((spec.name, relax.Var(f"in_{identifier}", ty)))
     return made

@@ -19,6 +19,7 @@ from .external_data import DataFiles
 from .model_tensors import MAX_BYTES
 from .normalize import UserShapes, normalize, resolve_inputs
 from .reader import ModelSource, read_model
+from .sequences import RunTimeSequence, emitted, is_sequence
 from .values import as_int, tensor_dtype, tensor_shape
 
 
@@ -62,7 +63,7 @@ def _import(path: Path, model: ir.Model, source: ModelSource, shapes: UserShapes
     if unsupported:
         raise UnsupportedOperators(unsupported)
     input_shapes, ranges = resolve_inputs(model.graph, shapes, path)
-    inputs = tuple(TensorSpec(name, _dtype(model.graph, name, path), dims) for name, dims in input_shapes.items())
+    inputs = tuple(_input(model.graph, name, dims, path) for name, dims in input_shapes.items())
     module, outputs = _build(model, imports, inputs, ranges)
     return ImportedModel(module, Contract(inputs, outputs, ranges), source)
 
@@ -75,10 +76,16 @@ def _replace_outputs(path: Path, graph: ir.Graph, names: Sequence[str]) -> None:
     graph.outputs[:] = [made[name] for name in names]
 
 
-def _dtype(graph: ir.Graph, name: str, path: Path) -> str:
+def _input(graph: ir.Graph, name: str, dims: tuple[Dim, ...], path: Path) -> TensorSpec:
     value = next(value for value in graph.inputs if value.name == name)
-    if not isinstance(value.type, ir.TensorType):
-        raise ModelError(f"{path}: input {name!r} is a {value.type}, not a tensor; only tensors are taken so far")
+    sequence = isinstance(value.type, ir.SequenceType)
+    return TensorSpec(name, _dtype(value, path), dims, sequence)
+
+
+def _dtype(value: ir.Value, path: Path) -> str:
+    name, kind = value.name, value.type
+    if not isinstance(kind.elem_type if isinstance(kind, ir.SequenceType) else kind, ir.TensorType):
+        raise ModelError(f"{path}: input {name!r} is a {kind}; only tensors and sequences of them are taken so far")
     if value.dtype is None or value.dtype == ir.DataType.STRING:
         raise ModelError(f"{path}: input {name!r} holds strings, which are not supported yet")
     return value.dtype.numpy().name
@@ -89,7 +96,7 @@ def _build(
 ) -> tuple[tvm.IRModule, tuple[TensorSpec, ...]]:
     dims = {name: tirx.Var(identifier, "int64") for name, identifier in _identifiers(ranges).items()}
     names = {var: name for name, var in dims.items()}
-    parameters = symbolic_inputs([(spec.name, spec.dtype, spec.shape) for spec in inputs], dims)
+    parameters = symbolic_inputs(inputs, dims)
     builder = relax.BlockBuilder()
     converter = GraphConverter(builder, imports)
     for name, bounds in ranges.items():
@@ -97,23 +104,40 @@ def _build(
         converter.context.analyzer.bind(dims[name], tvm.ir.Range(bounds.minimum, upper - bounds.minimum + 1))
     with builder.function("main", [var for _, var in parameters]):
         converter.environment.update(parameters)
+        converter.environment.update(_sequences(model.graph, inputs, dict(parameters)))
         results = converter.run(model.graph)
         outputs = [_output(converter, *pair) for pair in zip(model.graph.outputs, results, strict=True)]
-        builder.emit_func_output(builder.emit(relax.Tuple(outputs)))
+        builder.emit_func_output(builder.emit(relax.Tuple([v.handle if is_sequence(v) else v for v in outputs])))
     module = _reachable(builder.finalize())
     module["main"] = _with_bounds(module["main"], dims, ranges).with_attr("num_input", len(parameters))
-    specs = tuple(
-        TensorSpec(value.name or "", tensor_dtype(out), _display(tensor_shape(out), names))
-        for value, out in zip(model.graph.outputs, outputs, strict=True)
-    )
-    return module, specs
+    pairs = zip(model.graph.outputs, outputs, strict=True)
+    return module, tuple(_output_spec(value.name or "", out, names) for value, out in pairs)
 
 
-def _output(converter: GraphConverter, value: ir.Value, result: Any) -> relax.Expr:
+def _sequences(
+    graph: ir.Graph, inputs: Sequence[TensorSpec], parameters: dict[str, relax.Var]
+) -> dict[str, RunTimeSequence]:
+    """The inputs that are sequences, as values of the graph. "Of rank 0" is what many say who know nothing."""
+    shapes = {value.name or "": value.shape for value in graph.inputs}
+    ranks = {name: len(shape) if shape else None for name, shape in shapes.items()}
+    return {
+        spec.name: RunTimeSequence(parameters[spec.name], spec.dtype, ranks[spec.name])
+        for spec in inputs
+        if spec.sequence
+    }
+
+
+def _output_spec(name: str, value: Any, names: dict[tirx.Var, str]) -> TensorSpec:
+    if is_sequence(value):
+        return TensorSpec(name, value.dtype, (), sequence=True)
+    return TensorSpec(name, tensor_dtype(value), _display(tensor_shape(value), names))
+
+
+def _output(converter: GraphConverter, value: ir.Value, result: Any) -> Any:
     try:
-        return converter.context.tensor(result)
+        return emitted(converter.context, result)
     except ConversionError as error:
-        raise ModelError(f"output {value.name!r} is no tensor; only tensors are given so far") from error
+        raise ModelError(f"output {value.name!r} is an optional value, which can't be given so far") from error
 
 
 def _reachable(module: tvm.IRModule) -> tvm.IRModule:

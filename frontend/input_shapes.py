@@ -58,6 +58,10 @@ class _Dims:
     def of(self, value: ir.Value, wanted: Sequence[object] | None) -> list[Dim]:
         """The input's dims as the model has them; all are open where it doesn't even say how many there are."""
         name = value.name or ""
+        if isinstance(value.type, ir.SequenceType):
+            if wanted is not None:
+                raise UsageError(f"{self.path}: input {name!r} is a sequence, whose tensors have shapes of their own")
+            return []
         if value.shape is not None:
             own = [self._model_dim(dim, name, i) for i, dim in enumerate(value.shape)]
         elif wanted is not None:

@@ -26,6 +26,9 @@ def copy_aliased_outputs(mod: tvm.IRModule) -> tuple[tvm.IRModule, int]:
     fields, copies = [], 0
     for output in outputs:
         root = _root(output, values)
+        if not isinstance(output.ty, relax.TensorType):
+            fields.append(output)  # a sequence: whoever reads it copies its items
+            continue
         if _is_shared(root, values) or any(root.same_as(other) for other in seen):
             output = build.emit(_copy(build, output), "output")
             copies += 1

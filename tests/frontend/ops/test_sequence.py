@@ -7,7 +7,8 @@ import onnx
 import pytest
 from onnx_check import Compiled, check_model, run_artifact
 
-from onnxkiln.errors import ConversionError, ModelError
+import onnxkiln
+from onnxkiln.errors import ConversionError, InputError, KilnError, ModelError, UsageError
 
 RNG = np.random.default_rng(6)
 HEAD = '<ir_version: 10, opset_import: ["" : 20]>\n'
@@ -162,9 +163,49 @@ def test_maps():
         np.testing.assert_allclose(w, np.concatenate([x - (x + y), (x + y) - x]), rtol=1e-6)
 
 
+LISTS = (
+    HEAD
+    + """f (seq(float[n]) s, seq(float[n]) u, int64 m, float[k] x)
+        => (seq(float[n]) same, seq(float[p]) t, float[q] y) {
+    yes = Constant<value = bool {1}>()
+    same = Identity(s)
+    t = Loop(m, yes, u) <body = b (int64 i, bool ci, seq(float[n]) a) => (bool co, seq(float[n]) ao) {
+        co = Identity(ci)
+        item = SequenceAt(s, i)
+        moved = Add(item, x)
+        ao = SequenceInsert(a, moved)
+    }>
+    y = ConcatFromSequence<axis = 0>(t)
+}"""
+)
+
+
+def test_lists_in_and_out(tmp_path):
+    onnx.save(onnx.parser.parse_model(LISTS), tmp_path / "model.onnx")
+    s, x = [floats(3), floats(1), floats(2)], floats(1)
+    with onnxkiln.load(onnxkiln.compile(tmp_path / "model.onnx", tmp_path / "artifact")) as session:
+        assert [arg.type for arg in session.get_inputs()[1:3]] == ["seq(tensor(float))", "tensor(int64)"]
+        feeds = {"s": s, "u": [], "m": int64(2), "x": x}
+        same, t, y = session.run(None, feeds)
+        assert isinstance(same, list) and len(t) == 2
+        for found, expected in zip([*same, *t], [*s, s[0] + x, s[1] + x], strict=True):
+            np.testing.assert_array_equal(found, expected)
+            assert not any(np.shares_memory(found, item) for item in s)
+        np.testing.assert_array_equal(y, np.concatenate(t))
+        assert [len(found) for found in session.run(["t", "same"], {**feeds, "u": tuple(s)})] == [5, 3]
+        with pytest.raises(InputError, match="'s' must be a list of arrays, found ndarray"):
+            session.run(None, {**feeds, "s": x})
+        with pytest.raises(InputError, match="'u' must hold arrays of dtype float32, found int64 at 1"):
+            session.run(None, {**feeds, "u": [x, int64(2)]})
+        with pytest.raises(UsageError, match="run_dlpack takes no sequences"):
+            session.run_dlpack([x])
+        with pytest.raises(KilnError, match="refused to run"):
+            session.run(None, {**feeds, "m": int64(4)})
+
+
 def test_refusals():
-    text = HEAD + "f (float[n] x) => (seq(float[n]) s) { s = SequenceConstruct(x, x) }"
-    with pytest.raises(ModelError, match="output 's' is no tensor"):
+    text = HEAD + "f (float[n] x) => (optional(float[n]) s) { s = Optional(x) }"
+    with pytest.raises(ModelError, match="output 's' is an optional value"):
         Compiled(onnx.parser.parse_model(text))
     text = HEAD + "f (float[n] x) => (float[n] y) { s = SequenceConstruct(x, x)  y = Neg(s) }"
     with pytest.raises(ConversionError, match="a tensor is needed here"):
