@@ -40,18 +40,20 @@ def compile(
     dump_ir: str | PathLike[str] | None = None,
     force: bool = False,
     include_runtime: bool = True,
+    max_bytes: int | None = None,
     progress: Callable[[str, int, int], None] | None = None,
     reports: list[Any] | None = None,
 ) -> Path:
     """Compile an ONNX file into an artifact folder and return the folder's path.
 
-    ``shapes`` maps input names to shapes: an int fixes a dim, a str names an open one, a ``DimRange`` bounds one,
-    None and inputs that aren't mentioned keep the model's dims. ``level`` is O0 to O3. ``dump_ir`` names a folder that
-    receives the module after each pass. ``force`` replaces an existing artifact. ``include_runtime=False`` leaves
-    TVM's runtime library out. ``progress`` is called as ``progress(stage, done, total)``; ``reports`` is a list that
-    gets, per pass, an object with its ``name``, how often it ``applied`` (or None), and its ``seconds``. An ``output``
-    that was made from the same model, options, versions and compiler is left as it is: the only stage is then
-    ``UP_TO_DATE``.
+    ``shapes`` maps input names to shapes: an int fixes a dim, a str names an open one, a ``DimRange`` bounds one, None
+    and inputs that aren't mentioned keep the model's dims. ``level`` is O0 to O3. ``dump_ir`` names a folder that
+    receives the module after each pass. ``force`` replaces an existing artifact. ``include_runtime=False`` leaves TVM's
+    runtime library out. ``max_bytes`` bounds what the model's tensors may take (None: 64 GiB); one that promises more
+    is refused before any of it is read. ``progress`` is called as ``progress(stage, done, total)``; ``reports`` is a
+    list that gets, per pass, an object with its ``name``, how often it ``applied`` (or None), and its ``seconds``. An
+    ``output`` that was made from the same model, options, versions and compiler is left as it is: the only stage is
+    then ``UP_TO_DATE``.
 
     Raises ``KilnError`` (see ``onnxkiln.errors``): what happened, where, and what to do.
     """
@@ -78,6 +80,8 @@ def compile(
 
     dump = None if dump_ir is None else Path(dump_ir)
     rest: dict[str, Any] = {"dump_ir": dump, "force": force, "progress": progress, "reports": reports}
+    if max_bytes is not None:
+        rest["max_bytes"] = max_bytes
     return compile_model(Path(model), Path(output), **options, **rest)
 
 

@@ -12,6 +12,7 @@ from .artifacts.export import ExportRequest, check_output, export
 from .artifacts.manifest import Kernel, PassReport, Source
 from .errors import UsageError
 from .frontend import ImportedModel, import_model
+from .frontend.model_tensors import MAX_BYTES
 from .frontend.normalize import UserShapes
 from .passes.lift_weights import lift_weights
 from .passes.lower import build
@@ -38,6 +39,7 @@ def compile(
     force: bool = False,
     include_runtime: bool = True,
     outputs: Sequence[str] | None = None,
+    max_bytes: int = MAX_BYTES,
     progress: Progress | None = None,
     reports: list[StepReport] | None = None,
 ) -> Path:
@@ -45,7 +47,8 @@ def compile(
 
     ``shapes`` maps input names to dims: an int fixes one, a ``DimRange`` bounds it, a str names it. ``dump_ir`` is a
     folder for the module after each pass. ``outputs`` names values of the graph to give instead of its own outputs.
-    ``reports`` is a list that gets each pass's name, how often it applied, and its seconds.
+    ``max_bytes`` bounds what the model's tensors take. ``reports`` is a list that gets each pass's name, how often it
+    applied, and its seconds.
     Raises KilnError: UsageError, ModelError, CompileError, ToolchainError.
     """
     _refuse_unbuilt(tune=tune, log=log, quantize=quantize, calibrate=calibrate)
@@ -58,7 +61,7 @@ def compile(
     )  # fmt: skip
     report = progress or (lambda _stage, _done, _total: None)
     report("import", 0, 1)
-    imported = import_model(model, shapes, outputs=outputs)
+    imported = import_model(model, shapes, outputs=outputs, max_bytes=max_bytes)
     report("import", 1, 1)
     dump = Path(dump_ir) if dump_ir is not None else None
     pipeline = Pipeline(level, dump)

@@ -19,6 +19,7 @@ from . import manifest as format_
 from .manifest import FileEntry, Manifest
 
 _REMAKE = "copy the artifact again, or compile it anew"
+_UNPACK = "give the folder's path; archives are not opened, unpack one with a tool that you trust"
 _MAX_DEPTH = 8
 _names = itertools.count()
 
@@ -36,7 +37,7 @@ class OpenArtifact:
         except FileNotFoundError:
             raise ArtifactError(f"no artifact at {path}", hint="check the path") from None
         except NotADirectoryError:
-            raise ArtifactError(f"{path} is a file; an artifact is a folder", hint="give the folder's path") from None
+            raise ArtifactError(f"{path} is a file; an artifact is a folder", hint=_UNPACK) from None
         except OSError as error:
             raise ArtifactError(f"the artifact {path} can't be opened: {error}") from error
         try:

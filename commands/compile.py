@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..artifacts.opening import OpenArtifact
 from ..shapes import parse_shapes
 from .output import print_json
+from .verify import show_report
+
+if TYPE_CHECKING:
+    from ..verifier import VerifyReport
 
 Progress = Callable[[str, int, int], None]
 
@@ -44,11 +49,28 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dump-ir", type=Path, metavar="DIR", help="write the module after each pass into DIR")
     parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
+    parser.add_argument(
+        "--max-bytes",
+        type=_byte_count,
+        metavar="N",
+        help="refuse a model whose tensors take more than N bytes; 500M and 8G work too (default: 64G)",
+    )
+    parser.add_argument(
+        "--verify", action="store_true", help="then compare with ONNX Runtime on random inputs, as onnxkiln verify does"
+    )
     parser.add_argument("--no-runtime", action="store_true", help="leave TVM's runtime library out of the artifact")
     parser.set_defaults(execute=execute)
 
 
-def execute(options: argparse.Namespace) -> None:
+def _byte_count(text: str) -> int:
+    """A number of bytes, with K, M or G for powers of 1024."""
+    match = re.fullmatch(r"(\d{1,18})([KMG]?)", text, re.ASCII)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text} is no number of bytes such as 8000000, 500M or 8G")
+    return int(match[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[match[2]]
+
+
+def execute(options: argparse.Namespace) -> int:
     shapes = parse_shapes(options.shape)
     # Imported here: the package's face is imported before its commands.
     from .. import UP_TO_DATE
@@ -67,22 +89,34 @@ def execute(options: argparse.Namespace) -> None:
             dump_ir=options.dump_ir,
             force=options.force,
             include_runtime=not options.no_runtime,
+            max_bytes=options.max_bytes,
             progress=stages,
             reports=passes,
         )
     seconds = time.perf_counter() - start
     current = UP_TO_DATE in stages.seen
+    verified = _verify(artifact, options) if options.verify else None
     if options.json:
         # Nothing is measured while compiling: every schedule is a template's default or the generic one.
-        result = {"artifact": str(artifact), "seconds": round(seconds, 3), "measurements": 0}
+        result: dict[str, Any] = {"artifact": str(artifact), "seconds": round(seconds, 3), "measurements": 0}
         steps = [{"name": p.name, "applied": p.applied, "seconds": round(p.seconds, 4)} for p in passes]
-        print_json({**result, "log_hits": _tuning_records(artifact), "up_to_date": current, "passes": steps})
+        result |= {"log_hits": _tuning_records(artifact), "up_to_date": current, "passes": steps}
+        print_json(result | ({"verify": verified.to_json()} if verified else {}))
     elif current:
         print(f"{artifact}: up to date (same model, options and compiler; --force compiles anew)")
     else:
         if options.verbose:
             print_passes(passes)
         print(f"{artifact}: compiled in {seconds:.1f} s (onnxkiln inspect {artifact} shows what is in it)")
+    if verified is not None and not options.json:
+        show_report(verified)
+    return 0 if verified is None or verified.agrees else 1
+
+
+def _verify(artifact: Path, options: argparse.Namespace) -> VerifyReport:
+    from ..verifier import verify
+
+    return verify(artifact, options.model, progress=None if options.json else lambda line: print(line, file=sys.stderr))
 
 
 def print_passes(passes: list[Any]) -> None:

@@ -67,11 +67,12 @@ def execute(options: argparse.Namespace) -> int:
     if options.json:
         print_json(report.to_json())
     else:
-        _show(report)
+        show_report(report)
     return 0 if report.agrees else 1
 
 
-def _show(report: VerifyReport) -> None:
+def show_report(report: VerifyReport) -> None:
+    """The report in words."""
     verdict = "agrees" if report.agrees else "DOES NOT AGREE"
     print(f"{report.artifact} ({report.library}) {verdict} with ONNX Runtime on {report.model}")
     print_section("inputs", "\n".join(f"{name}: {kind}" for name, kind in report.inputs.items()))

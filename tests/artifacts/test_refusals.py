@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,35 @@ def test_no_manifest(copy: Copy, tmp_path: Path) -> None:
         onnxkiln.load(tmp_path / "nowhere")
     with pytest.raises(ArtifactError, match="is a file; an artifact is a folder"):
         onnxkiln.load(folder / "model.so")
+
+
+@pytest.mark.parametrize("path", ["../outside.so", "runtime/../../outside.so", "/tmp/outside.so"])
+def test_a_manifest_that_leads_out_of_the_folder(path: str, copy: Copy, tmp_path: Path) -> None:
+    """As an unpacked archive with such names would have it: nothing outside is opened, though it is what is listed."""
+    folder = copy()
+    (folder / "model.so").rename(tmp_path / "outside.so")
+
+    def lead_out(document: dict[str, Any]) -> None:
+        entry = next(entry for entry in document["files"] if entry["path"] == "model.so")
+        entry["path"] = document["libraries"][0]["path"] = path
+        document["files"].sort(key=lambda entry: entry["path"])
+
+    edit_manifest(folder, lead_out)
+    with pytest.raises(IntegrityError, match="is not a path inside the artifact"):
+        onnxkiln.load(folder)
+
+
+def test_an_archive_is_not_unpacked(copy: Copy, tmp_path: Path) -> None:
+    """A zip with a file that would land outside (zip-slip): refused as it is, nothing is written anywhere."""
+    archive = tmp_path / "artifact.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("../slipped", "data")
+        file.write(copy() / "manifest.json", "manifest.json")
+    before = sorted(path.name for path in tmp_path.iterdir())
+    with pytest.raises(ArtifactError, match=r"(?s)is a file; an artifact is a folder.*archives are not opened"):
+        onnxkiln.load(archive)
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    assert not (tmp_path.parent / "slipped").exists()
 
 
 def test_an_isa_that_this_machine_lacks(copy: Copy) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import onnxkiln
+from onnxkiln.compare import Comparison
 
 MODEL = Path(__file__).parents[1] / "models" / "simple_model.onnx"
 
@@ -59,6 +60,17 @@ def test_shapes_fix_and_bound_dims(kiln, tmp_path):
     assert json.loads(kiln("inspect", tmp_path / "bound", "--json").out)["dims"] == {"batch": [1, 8]}
 
 
+def test_what_was_compiled_is_verified(kiln, tmp_path, monkeypatch):
+    arguments = ("compile", MODEL, "-o", tmp_path / "out", "--no-runtime", "--verify", "--max-bytes", "1M")
+    assert "agrees with ONNX Runtime" in kiln(*arguments).out
+    outcome = kiln(*arguments, "--json")
+    assert (outcome.code, json.loads(outcome.out)["verify"]["agrees"]) == (0, True)
+    monkeypatch.setattr("onnxkiln.verifier.compare", lambda name, *values: Comparison(name, "differs"))
+    outcome = kiln(*arguments)
+    assert outcome.code == 1
+    assert "DOES NOT AGREE" in outcome.out
+
+
 def test_the_module_after_each_pass_is_written(kiln, tmp_path):
     assert kiln("compile", MODEL, "-o", tmp_path / "out", "--no-runtime", "--dump-ir", tmp_path / "ir").code == 0
     dumps = sorted((tmp_path / "ir").iterdir())
@@ -75,6 +87,8 @@ def test_the_module_after_each_pass_is_written(kiln, tmp_path):
         (["--shape", "x=1,4,32,32"], 2, "is 3 in the model"),
         (["--shape", "x=1.5"], 2, "is no dim"),
         (["--target", "toaster"], 2, "toaster"),
+        (["--max-bytes", "8T"], 2, "8T is no number of bytes"),
+        (["--max-bytes", "100K"], 1, "take more than 102400 bytes"),
     ],
 )
 def test_wrong_options_are_refused_with_words(kiln, tmp_path, options, code, words):
