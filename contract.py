@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .errors import UsageError
+
 LOOP = "onnxkiln.loop"
 """Attribute of a graph function that is one iteration of a loop: its callers mean all of them."""
 
@@ -60,6 +62,12 @@ class Contract:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     dims: Mapping[str, DimRange] = field(default_factory=dict)
+
+    def require_tensors(self, what: str) -> None:
+        """Raises UsageError, naming it, where an input or output is a sequence; ``what`` is what can't be done then."""
+        for spec in (*self.inputs, *self.outputs):
+            if spec.sequence:
+                raise UsageError(f"{what}: {spec}", hint="load the artifact from Python and run it there")
 
     def to_json(self) -> dict[str, Any]:
         return {

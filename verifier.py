@@ -89,6 +89,7 @@ def verify(
     artifact, model = Path(artifact), Path(model)
     with load(artifact, threads=threads) as session:
         manifest, library = session.manifest, session.library
+        session.contract.require_tensors("only models of tensors can be verified")
         notes = _check_source(manifest, model, force)
         used = dict(feeds) if feeds is not None else random_feeds(session.contract, sizes or {}, seed)
         reference = Reference(model, threads)

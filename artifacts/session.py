@@ -116,8 +116,7 @@ class Session:
         The tensors must be on the CPU, contiguous, and as the contract says: dtypes, ranks and fixed dims are checked
         by the compiled code.
         """
-        if any(spec.sequence for spec in (*self.contract.inputs, *self.contract.outputs)):
-            raise UsageError("run_dlpack takes no sequences", hint="use run")
+        self.contract.require_tensors("run_dlpack takes and gives tensors only")
         if len(inputs) != len(self.contract.inputs):
             raise InputError(f"expected {len(self.contract.inputs)} inputs, found {len(inputs)}")
         tensors = [tvm_ffi.from_dlpack(value) for value in inputs]

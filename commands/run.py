@@ -57,6 +57,7 @@ def execute(options: argparse.Namespace) -> None:
     from .feeds import read_feeds
 
     with load(options.artifact, threads=options.threads) as session:
+        session.contract.require_tensors("the command line runs models of tensors only")
         feeds = read_feeds(options.input, options.dim, session.contract)
         outputs, times = _run(session, feeds, options.repeat)
         names = [spec.name for spec in session.contract.outputs]

@@ -9,6 +9,7 @@ from onnx_check import Compiled, check_model, run_artifact
 
 import onnxkiln
 from onnxkiln.errors import ConversionError, InputError, KilnError, ModelError, UsageError
+from onnxkiln.verifier import verify
 
 RNG = np.random.default_rng(6)
 HEAD = '<ir_version: 10, opset_import: ["" : 20]>\n'
@@ -197,10 +198,12 @@ def test_lists_in_and_out(tmp_path):
             session.run(None, {**feeds, "s": x})
         with pytest.raises(InputError, match="'u' must hold arrays of dtype float32, found int64 at 1"):
             session.run(None, {**feeds, "u": [x, int64(2)]})
-        with pytest.raises(UsageError, match="run_dlpack takes no sequences"):
+        with pytest.raises(UsageError, match="takes and gives tensors only: s: a list of float32 tensors"):
             session.run_dlpack([x])
         with pytest.raises(KilnError, match="refused to run"):
             session.run(None, {**feeds, "m": int64(4)})
+    with pytest.raises(UsageError, match="only models of tensors can be verified"):
+        verify(tmp_path / "artifact", tmp_path / "model.onnx")
 
 
 def test_refusals():
