@@ -11,6 +11,7 @@ from tvm import s_tir, tirx
 from tvm.tirx.compilation_pipeline import PIPELINE_MAP, finalize_device_passes, register_tir_pipeline
 
 from .carry_broadcasts import carry_broadcasts
+from .keep_on_stack import keep_on_stack
 from .peel_borders import peel_borders
 from .peel_tails import peel_tails
 from .vectorize_math import expand_math
@@ -46,6 +47,7 @@ def _passes() -> list[tvm.transform.Pass]:
         carry_broadcasts(),
         tirx.transform.FP8ComputeLegalize(),
         expand_math(),
+        keep_on_stack(),
         tirx.transform.VerifyMemory(),
         tirx.transform.AnnotateEntryFunc(),
         tirx.transform.SplitHostDevice(),

@@ -14,7 +14,7 @@ from tvm.s_tir.schedule import SBlockRV
 
 from ..targets import Target
 from .blocks import TEMPLATE_KEY, as_int, extent
-from .matmul import vectorize_rows
+from .matmul import write_tile
 from .template import Parameters, register
 from .tiles import BLOCK, accumulators, finish_epilogue, registers_per_block, schedule_prologue
 
@@ -79,8 +79,7 @@ class BatchMatmul:
         i_tile, i_inner = schedule.split(i, [None, rows])
         j_tile, j_block, lane = schedule.split(j, [None, parameters["blocks"], BLOCK])
         schedule.reorder(*outer, j_tile, i_tile, k, i_inner, j_block, lane)
-        schedule.reverse_compute_at(output, i_tile)
-        vectorize_rows(schedule, output)
+        write_tile(schedule, anchor, output, i_tile)
         schedule.vectorize(lane)
         schedule.unroll(j_block)
         schedule.unroll(i_inner)

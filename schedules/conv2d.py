@@ -14,7 +14,7 @@ from tvm.sym import Analyzer
 from ..targets import Target
 from .blocks import TEMPLATE_KEY, as_int, extent
 from .generic import PARALLEL_MIN_WORK
-from .matmul import vectorize_rows
+from .matmul import write_tile
 from .template import Parameters, register
 from .tiles import BLOCK, accumulators, best_tile, finish_epilogue, registers_per_block, schedule_prologue
 
@@ -148,8 +148,7 @@ class Conv2d:
         x_tile, x_inner = schedule.split(x, [None, pixels])
         o_tile, o_block, lane = schedule.split(o, [None, parameters["blocks"], BLOCK])
         schedule.reorder(n, o_tile, y, x_tile, ry, rx, rc, x_inner, o_block, lane)
-        schedule.reverse_compute_at(output, x_tile)
-        vectorize_rows(schedule, output)
+        write_tile(schedule, anchor, output, x_tile)
         schedule.vectorize(lane)
         schedule.unroll(o_block)
         schedule.unroll(x_inner)

@@ -13,6 +13,7 @@ from tvm.s_tir.schedule import SBlockRV
 from ..targets import Target
 from .blocks import PEEL_KEY, TEMPLATE_KEY, as_int
 from .conv2d import output_size
+from .matmul import unroll_tile
 from .template import Parameters, register
 from .tiles import BLOCK, accumulators, finish_epilogue, registers_per_block, schedule_prologue
 
@@ -93,6 +94,7 @@ class DepthwiseConv2d:
         schedule.reverse_compute_at(output, c_tile)
         schedule.annotate(x_tile, PEEL_KEY, True)
         schedule.vectorize(schedule.get_loops(output)[-1])
+        unroll_tile(schedule, output, c_tile)
         schedule.vectorize(lane)
         for loop in (x_inner, rx):  # a loop over the window's rows, so that those outside are skipped in one branch
             schedule.unroll(loop)

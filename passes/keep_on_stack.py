@@ -1,0 +1,47 @@
+"""Keep small scratch buffers on the stack, where LLVM turns them into registers.
+
+TVM takes every buffer of a kilobyte or more from the heap. Sums of a register tile are 1 to 2 KB: they would be stored
+to memory after each multiplication, and all operands loaded again, at less than half of the speed.
+"""
+
+from __future__ import annotations
+
+import tvm
+import tvm_ffi
+from tvm import tirx
+
+from ..schedules.blocks import as_int
+
+LIMIT = 16 * 1024
+"""Bytes. Threads have stacks of megabytes, and kernels nest few buffers; larger ones are no registers anyway."""
+
+_KEEP = "disable_lower_builtin"
+"""TVM's annotation for allocations that are left to code generation, which puts them on the stack."""
+
+
+def keep_on_stack() -> tvm.transform.Pass:
+    """The pass, for functions at the end of lowering: buffers of known size up to ``LIMIT`` are marked."""
+
+    @tirx.transform.prim_func_pass(opt_level=0, name="kiln.keep_on_stack")
+    def run(function: tirx.PrimFunc, _mod: tvm.IRModule, _context: tvm.transform.PassContext) -> tirx.PrimFunc:
+        return tvm_ffi.structural_map(function, (tirx.AllocBuffer, _mark))
+
+    return run
+
+
+def _mark(statement: tirx.AllocBuffer) -> tirx.AllocBuffer:
+    size = _bytes(statement.buffer)
+    if size is None or size > LIMIT:
+        return statement
+    return tirx.AllocBuffer(statement.buffer, {**statement.annotations, _KEEP: tirx.const(True, "bool")})
+
+
+def _bytes(buffer: tirx.Buffer) -> int | None:
+    dtype = tvm.DataType(str(buffer.dtype))
+    size = -(-dtype.bits * dtype.lanes // 8)
+    for dim in buffer.shape:
+        known = as_int(dim)
+        if known is None:
+            return None
+        size *= known
+    return size
