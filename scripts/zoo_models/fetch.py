@@ -17,12 +17,16 @@ import onnx
 from .catalog import Entry
 from .efficientnet import build_efficientnet_lite0
 from .minilm import build_minilm_l6
+from .minilm_qdq import build_minilm_qdq
 from .smollm2 import build_smollm2
+from .yolox_nms import build_yolox_nms
 
 BUILDERS: dict[str, Callable[[bytes], onnx.ModelProto]] = {
     "efficientnet_lite0": build_efficientnet_lite0,
     "minilm": build_minilm_l6,
     "smollm2": build_smollm2,
+    "minilm_qdq": build_minilm_qdq,
+    "yolox_nms": build_yolox_nms,
 }
 
 

@@ -15,9 +15,13 @@ TensorInfo = tuple[str, Any, Sequence[int | str]]
 
 
 class Graph:
-    """Nodes and initializers in the making; every method returns the name of the value that it adds."""
+    """Nodes and initializers in the making; every method returns the name of the value that it adds.
 
-    def __init__(self) -> None:
+    ``prefix`` keeps the names of nodes apart from those of a model that they are appended to.
+    """
+
+    def __init__(self, prefix: str = "") -> None:
+        self._prefix = prefix
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: list[onnx.TensorProto] = []
 
@@ -30,7 +34,7 @@ class Graph:
         return self.constant(name, np.array(values, np.int64))
 
     def node(self, op_type: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
-        name = f"{op_type}_{len(self._nodes) + 1}"
+        name = f"{self._prefix}{op_type}_{len(self._nodes) + 1}"
         result = output or name
         self._nodes.append(helper.make_node(op_type, inputs, [result], name=name, **attributes))
         return result
@@ -46,5 +50,14 @@ class Graph:
             self._initializers,
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+        onnx.checker.check_model(model)
+        return model
+
+    def append_to(self, model: onnx.ModelProto, outputs: Sequence[TensorInfo]) -> onnx.ModelProto:
+        """``model`` with these nodes after its own, and ``outputs`` in place of its own; its opset stays."""
+        model.graph.node.extend(self._nodes)
+        model.graph.initializer.extend(self._initializers)
+        del model.graph.output[:]
+        model.graph.output.extend(helper.make_tensor_value_info(*info) for info in outputs)
         onnx.checker.check_model(model)
         return model

@@ -10,6 +10,7 @@ import pytest
 
 from zoo_check.cases import Input, listed_sizes, prime_below, random_cases
 from zoo_check.check import _passed
+from zoo_check.reference_child import MAKERS
 from zoo_check.report import format_results
 from zoo_models import fetch
 from zoo_models.catalog import Entry, load_catalog
@@ -80,11 +81,20 @@ def test_the_report_says_what_failed():
     assert "tiny: batch=3: y: differs" in text
 
 
-def test_the_list_names_every_input_and_licence():
-    entries = load_catalog()
-    assert len(entries) == 8
+def test_scalar_loops_fail_the_eight_alone():
+    scalar = result(compile={**COMPILED, "scalar": ["order_boxes"]})
+    assert not _passed(scalar, entry())
+    assert _passed(scalar, entry(extended=True))
+
+
+def test_the_two_lists_name_every_input_and_licence():
+    entries = [*load_catalog(), *load_catalog(extended=True)]
+    assert len(load_catalog()) == 8
+    assert len({item.name for item in entries}) == len(entries) >= 20
     assert all(item.license and item.inputs and len(item.wheel_sha256) == 64 for item in entries)
     assert all((item.builder is None) != (item.sha256 is None) for item in entries)
+    assert all(item.realistic in MAKERS and item.builder in {None, *fetch.BUILDERS} for item in entries)
+    assert [item.name for item in load_catalog(["lac", "magika"])] == ["lac", "magika"]
     with pytest.raises(SystemExit, match="no model 'unicorn'"):
         load_catalog(["unicorn"])
 
