@@ -158,6 +158,10 @@ def gelu_of(ctx: Context, x: relax.Expr, by_tanh: bool) -> relax.Expr:
 
 @_activation("Shrink")
 def shrink(ctx: Context, node: Node, x: relax.Expr) -> relax.Expr:
+    if np.dtype(tensor_dtype(x)).kind in "iu":
+        # lambd and bias are floats all the same.
+        wide = shrink(ctx, node, ctx.emit(relax.op.astype(x, "float64")))
+        return ctx.emit(relax.op.astype(wide, tensor_dtype(x)))
     lambd, bias = node.attr("lambd", 0.5), number(node.attr("bias", 0.0), x)
     above = ctx.emit(relax.op.greater(x, ctx.tensor(number(lambd, x))))
     below = ctx.emit(relax.op.less(x, ctx.tensor(number(-lambd, x))))

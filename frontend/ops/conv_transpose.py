@@ -12,7 +12,7 @@ from ..arith import floordiv, known, maximum, prim
 from ..context import Context, prim_list
 from ..node import Node
 from ..registry import converter
-from ..shapes import emit_if_shape
+from ..shapes import emit_if_shape, never_has_elements, zeros
 from ..values import PrimExpr, Value, tensor_dtype, tensor_shape
 from ..windows import attribute
 from .conv import NARROW, biased, kernel_of, with_channels
@@ -45,7 +45,10 @@ def conv_transpose(ctx: Context, node: Node, inputs: Sequence[Value | None]) -> 
     dims = tensor_shape(data)
     spread = _spread(ctx, node, dims[2:], kernel)
     shape = [dims[0], features * groups, *spread.sizes]
-    out = _by_relax(ctx, data, weight, spread, groups, shape)
+    if never_has_elements(tensor_shape(weight)):  # a sum over nothing would leave its output unwritten
+        out: relax.Expr | None = zeros(ctx, shape, tensor_dtype(data))
+    else:
+        out = _by_relax(ctx, data, weight, spread, groups, shape)
     if out is None:
         out = _written_out(ctx, data, weight, spread, groups, shape)
     return biased(ctx, out, inputs[2] if len(inputs) > 2 else None)

@@ -18,7 +18,7 @@ from ..shapes import emit_if_shape, same_dim
 from ..values import PrimExpr, Value, rank, tensor_dtype, tensor_shape
 from .activation import number
 from .broadcasting import broadcast, broadcast_to
-from .elementwise import add, aligned, multiply
+from .elementwise import add, aligned, is_integer, multiply
 from .empty import filled_if_empty
 from .precision import HALF, cast_to
 
@@ -71,12 +71,14 @@ def gemm(ctx: Context, node: Node, inputs: Sequence[Value | None]) -> Value:
     left = transposed(ctx, a) if node.attr("transA", 0) else a
     right = transposed(ctx, b) if node.attr("transB", 0) else b
     alpha, beta = node.attr("alpha", 1.0), node.attr("beta", 1.0)
+    bias = inputs[2] if len(inputs) > 2 else None
+    if is_integer(tensor_dtype(a)) and not (alpha in (0.0, 1.0) and beta in (0.0, 1.0)):
+        return _scaled_integers(ctx, left, right, bias, alpha, beta)
     if alpha != 1.0 and isinstance(right, np.ndarray):
         right, alpha = (right * number(alpha, right)).astype(right.dtype), 1.0
     result = matmul(ctx, left, right)
     if alpha != 1.0:
         result = multiply(ctx, result, number(alpha, result))
-    bias = inputs[2] if len(inputs) > 2 else None
     if bias is None or beta == 0.0:
         return result
     if node.opset < 7:
@@ -85,6 +87,21 @@ def gemm(ctx: Context, node: Node, inputs: Sequence[Value | None]) -> Value:
         scaled = isinstance(bias, np.ndarray)
         bias = np.asarray(bias * number(beta, bias), bias.dtype) if scaled else multiply(ctx, bias, number(beta, bias))
     return add(ctx, result, bias)
+
+
+def _scaled_integers(
+    ctx: Context, left: Value, right: Value, bias: Value | None, alpha: float, beta: float
+) -> relax.Expr:
+    """The factors are floats also for integers: float64, cut off at the end, as the reference has it."""
+
+    def scaled(value: Value, factor: float) -> relax.Expr:
+        wide = ctx.emit(relax.op.astype(ctx.tensor(value), "float64"))
+        return multiply(ctx, wide, number(factor, wide))
+
+    result = scaled(matmul(ctx, left, right), alpha)
+    if bias is not None and beta != 0.0:
+        result = add(ctx, result, scaled(bias, beta))
+    return ctx.emit(relax.op.astype(result, tensor_dtype(left)))
 
 
 def transposed(ctx: Context, value: Value) -> Value:

@@ -15,6 +15,7 @@ from ...errors import ConversionError
 from ..context import Context
 from ..node import Node
 from ..registry import converter
+from ..shapes import never_has_elements
 from ..values import PrimExpr, Value, as_int, rank, tensor_dtype, tensor_shape
 from .activation import number
 from .elementwise import add, divide, multiply, subtract
@@ -73,7 +74,7 @@ def normalized(ctx: Context, data: Value, scale: Value, bias: Value | None, axis
     """LayerNormalization of the dims from ``axis`` on: as the operator that a template knows, where it can be."""
     dtype, dims = tensor_dtype(data), tensor_shape(data)
     axes = list(range(axis, len(dims)))
-    plain = dtype == "float32" and all(as_int(dim) != 0 for dim in dims[axis:])
+    plain = dtype == "float32" and not never_has_elements(dims[axis:])
     if plain and _fits(ctx, scale, dims[axis:]) and _fits(ctx, bias, dims[axis:]):
         shift = np.zeros([int(dim) for dim in dims[axis:]], dtype) if bias is None else bias
         return ctx.emit(relax.op.nn.layer_norm(ctx.tensor(data), ctx.tensor(scale), ctx.tensor(shift), axes, epsilon))
@@ -85,14 +86,16 @@ def normalized(ctx: Context, data: Value, scale: Value, bias: Value | None, axis
 def rms_normalization(ctx: Context, node: Node, inputs: Sequence[Value]) -> Value:
     data, scale = inputs
     (axis,) = normalized_axes([node.attr("axis", -1)], rank(data))
-    return root_mean_square_normalized(ctx, data, scale, axis, node.attr("epsilon", 1e-5))
+    result = root_mean_square_normalized(ctx, data, scale, axis, node.attr("epsilon", 1e-5))
+    return cast_to(ctx, result, tensor_dtype(scale))
 
 
 def root_mean_square_normalized(ctx: Context, data: Value, scale: Value, axis: int, epsilon: float) -> relax.Expr:
     """x / sqrt(mean(x^2) + epsilon) * scale over the dims from ``axis`` on."""
     dtype, dims = tensor_dtype(data), tensor_shape(data)
     axes = list(range(axis, len(dims)))
-    if dtype == "float32" and axis > 0 and _fits(ctx, scale, dims[axis:]):
+    plain = dtype == tensor_dtype(scale) == "float32" and axis > 0 and not never_has_elements(dims[axis:])
+    if plain and _fits(ctx, scale, dims[axis:]):
         return ctx.emit(relax.op.nn.rms_norm(ctx.tensor(data), ctx.tensor(scale), axes, epsilon))
     x = widened(ctx, data)
     normal = multiply(ctx, x, inverse_root(ctx, mean(ctx, multiply(ctx, x, x), axes, True), epsilon))

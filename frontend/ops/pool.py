@@ -19,6 +19,9 @@ from ..shapes import emit_if_shape
 from ..values import PrimExpr, Value, tensor_dtype, tensor_shape
 from ..windows import Window, attribute, output_sizes, window_of
 from .conv import NARROW
+from .empty import filled_if_empty
+from .precision import in_float32, widened
+from .reduce import mean, total
 from .reducers import lowest, number_max
 
 _MAX = {1: relax.op.nn.max_pool1d, 2: relax.op.nn.max_pool2d, 3: relax.op.nn.max_pool3d}
@@ -109,12 +112,14 @@ def lp_pool(ctx: Context, node: Node, inputs: Sequence[Value]) -> Value:
 
 @converter("GlobalAveragePool")
 def global_average_pool(ctx: Context, _node: Node, inputs: Sequence[Value]) -> Value:
-    return ctx.emit(relax.op.mean(ctx.tensor(inputs[0]), _spatial(inputs[0]), keepdims=True))
+    return in_float32(ctx, inputs[0], lambda x: mean(ctx, x, _spatial(inputs[0]), True))
 
 
 @converter("GlobalMaxPool")
 def global_max_pool(ctx: Context, _node: Node, inputs: Sequence[Value]) -> Value:
-    return ctx.emit(relax.op.max(ctx.tensor(inputs[0]), _spatial(inputs[0]), keepdims=True))
+    axes = _spatial(inputs[0])
+    result = ctx.emit(relax.op.max(ctx.tensor(inputs[0]), axes, keepdims=True))
+    return filled_if_empty(ctx, result, [tensor_shape(inputs[0])[axis] for axis in axes], lowest)
 
 
 @converter("GlobalLpPool")
@@ -124,8 +129,8 @@ def global_lp_pool(ctx: Context, node: Node, inputs: Sequence[Value]) -> Value:
     def powers(x: te.Tensor) -> te.Tensor:
         return te.compute(x.shape, lambda *i: tirx.power(tirx.abs(x(*i)), tirx.const(p, x.dtype)), name="powers")
 
-    raised = ctx.te(powers, ctx.tensor(inputs[0]))
-    return _root(ctx, ctx.emit(relax.op.sum(raised, _spatial(inputs[0]), keepdims=True)), p, dtype)
+    raised = ctx.te(powers, widened(ctx, inputs[0]))
+    return _root(ctx, total(ctx, raised, _spatial(inputs[0]), True), p, dtype)
 
 
 def _root(ctx: Context, sums: relax.Expr, p: float, dtype: str) -> relax.Expr:

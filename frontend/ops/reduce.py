@@ -14,6 +14,7 @@ from tvm import relax, te, tirx
 from ..context import Context
 from ..node import Node
 from ..registry import converter
+from ..shapes import never_has_elements
 from ..values import PrimExpr, Value, as_int, rank, symbolic, tensor_dtype, tensor_shape
 from .activation import number
 from .elementwise import add, divide, is_integer, multiply, subtract
@@ -84,9 +85,12 @@ def mean(ctx: Context, x: relax.Expr, axes: Axes, keepdims: bool) -> relax.Expr:
     if not axes:
         return x
     if not is_integer(tensor_dtype(x)) and not isinstance(axes, RunTimeAxes):
+        if never_has_elements(_without(tensor_shape(x), axes)):
+            return total(ctx, x, axes, keepdims)  # none to divide, in kernels that then would keep nothing of it
         if any(as_int(size) == 0 for size in _sizes(x, axes)):  # 0 / 0, which TVM would divide while compiling
             return multiply(ctx, total(ctx, x, axes, keepdims), number(float("nan"), x))
-        return ctx.emit(relax.op.mean(x, list(axes), keepdims))
+        average = ctx.emit(relax.op.mean(x, list(axes), keepdims))
+        return filled_if_empty(ctx, average, _sizes(x, axes), lambda dtype: tirx.const(float("nan"), dtype))
     count = symbolic(ctx.simplify(product(_sizes(x, axes))))
     return divide(ctx, total(ctx, x, axes, keepdims), cast_to(ctx, ctx.tensor(count), tensor_dtype(x)))
 

@@ -100,6 +100,15 @@ def test_prelu_slopes(dims: str) -> None:
     )
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int64])
+def test_shrink_of_integers_has_float_attributes(dtype: type) -> None:
+    x = np.array([0, 1, 2, 3, 7, 100, -1, -2, -5] if dtype is not np.uint8 else [0, 1, 2, 3, 7, 100], dtype)
+    for lambd, bias in [(1.5, 1.5), (0.5, 0.0), (2.0, -0.5)]:
+        wide = x.astype(np.float64)
+        exact = np.where(wide < -lambd, wide + bias, np.where(wide > lambd, wide - bias, 0)).astype(dtype)
+        check_cases([case("Shrink", x, lambd=lambd, bias=bias, expected=exact)])
+
+
 def test_dropout_is_identity() -> None:
     x = rng.standard_normal((2, 3)).astype(np.float32)
     check_cases(

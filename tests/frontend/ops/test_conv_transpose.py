@@ -77,6 +77,20 @@ def test_other_ranks_and_types(dims):
     check_cases(cases, atol=1e-5)
 
 
+def test_without_channels_it_is_the_bias():
+    """ONNX Runtime's answer: sums over nothing are 0."""
+    nothing = np.zeros((2, 0, 5, 3), np.float32)
+    bias = floats(6)
+    zeros = np.zeros((2, 6, 7, 5), np.float32)
+    cases = [
+        case("ConvTranspose", nothing, weights(0, 6, 3, 3), expected=zeros),
+        case("ConvTranspose", nothing, weights(0, 3, 3, 3), group=2, expected=zeros),
+        case("ConvTranspose", nothing, weights(0, 3, 3, 3), Const(bias), group=2, expected=zeros + bias[:, None, None]),
+    ]
+    check_cases(cases)
+    check_cases(cases, artifact=True)
+
+
 @pytest.mark.parametrize(
     ("node", "words"),
     [

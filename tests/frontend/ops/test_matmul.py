@@ -77,3 +77,17 @@ def test_disagreeing_dims_fail_when_run() -> None:
     assert compiled({"x": floats(2, 3), "y": floats(3, 4)})[0].shape == (2, 4)
     with pytest.raises(Exception, match=r"(?i)shape|match|dim"):
         compiled({"x": floats(2, 5), "y": floats(3, 4)})
+
+
+def test_factors_of_integers_are_floats() -> None:
+    a, b, c = (rng.integers(-9, 9, shape).astype(np.int32) for shape in [(3, 5), (5, 4), (4,)])
+    exact = 0.5 * (a @ b)
+    check_cases(
+        [
+            case("Gemm", a, b, alpha=0.5, expected=exact.astype(np.int32)),
+            case("Gemm", a, Const(b), c, alpha=0.5, beta=2.5, expected=(exact + 2.5 * c).astype(np.int32)),
+            case("Gemm", a, b, Const(c), beta=0.5, expected=(a @ b + 0.5 * c).astype(np.int32)),
+            case("Gemm", a, b, c, expected=a @ b + c),
+            case("Gemm", a.astype(np.uint32), b.astype(np.uint32), alpha=0.0, expected=np.zeros((3, 4), np.uint32)),
+        ]
+    )

@@ -100,6 +100,8 @@ def test_rms_normalization(dims: str) -> None:
             case("RMSNormalization", x, Const(floats(1)), dims=dims),
             case("RMSNormalization", x, Const(floats(2, 3, 5)), dims=dims, axis=0),
             case("RMSNormalization", x.astype(np.float16), Const(floats(5).astype(np.float16)), dims=dims),
+            case("RMSNormalization", x[..., :0], floats(0), dims=dims, expected=x[..., :0]),
+            case("RMSNormalization", x[:0], floats(3, 5), dims=dims, axis=1, expected=x[:0]),
         ],
         opset=23,
     )

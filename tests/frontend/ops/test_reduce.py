@@ -105,7 +105,10 @@ def test_bools_and_bytes() -> None:
 def test_empty_axis(dims: str) -> None:
     x = np.zeros((2, 0, 3), np.float32)
     operators = ["Sum", "Prod", "Max", "Min", "SumSquare", "L1", "L2", "LogSum", "LogSumExp"]
-    check_cases([case(f"Reduce{name}", x, axes(1), dims=dims) for name in operators], opset=20)
+    cases = [case(f"Reduce{name}", x, axes(1), dims=dims) for name in operators]
+    cases.append(case("ReduceMean", x, axes(1), dims=dims, expected=np.full((2, 1, 3), np.nan, np.float32)))
+    cases.append(case("ReduceMean", x.astype(np.int32), axes(1), dims=dims, expected=np.zeros((2, 1, 3), np.int32)))
+    check_cases(cases, opset=20)
 
 
 def test_nan_and_infinities() -> None:
