@@ -15,6 +15,9 @@ from tvm.script.ir_builder import tirx as T
 from .context import Context, prim_list
 from .values import PrimExpr, as_int, tensor_dtype, tensor_shape
 
+_OPAQUE = 8
+"""TVM's mark of a function that fusion leaves alone: fused, it would compute the row into memory of its own first."""
+
 FIRST_ROWS = 8
 """Rows of a growing buffer when it gets its first one."""
 
@@ -36,7 +39,7 @@ def _store_function(dtype: str, dims: Sequence[PrimExpr]) -> tirx.PrimFunc:
              for i, dim in enumerate(dims)]  # fmt: skip
     with IRBuilder() as builder, T.prim_func(private=True, s_tir=True):
         T.func_name("loop_store")
-        T.func_attr({"tirx.noalias": True})
+        T.func_attr({"tirx.noalias": True, "op_pattern": _OPAQUE})
         buffer = T.arg("buffer", T.buffer(sizes, dtype))
         row = T.arg("row", T.buffer(sizes[1:], dtype))
         at = T.arg("at", T.int64())

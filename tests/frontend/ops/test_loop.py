@@ -61,6 +61,13 @@ def test_a_whole_compile():
     np.testing.assert_array_equal(w, 2 * np.arange(13))
 
 
+def test_rows_are_not_computed_inside_of_storing_them():
+    """Fused, the row would be an array on the stack: an empty one doesn't compile, a large one overflows it."""
+    proto = onnx.parser.parse_model(COUNTED.replace("float[n]", "float[0]"))
+    y, z, w = run_artifact(proto, counted(3, True, floats(0)))
+    assert y.shape == (0,) and z.shape == (3, 0) and w.tolist() == [0, 2, 4]
+
+
 UNTIL = (
     HEAD
     + """f (float[2] x, float limit, bool c) => (float[2] y, int64 n, float[k] sums, bool[k2] odd) {
