@@ -38,7 +38,8 @@ def link(executable: Exportable, target: Target, path: Path) -> None:
                 workspace_dir=workspace,
                 cc=compiler,
                 addons=[_compile_pool(compiler, workspace)],
-                options=["-pthread", "-Wl,--build-id=none"],
+                # Debug information would be half of the file, and tells lines of a program that nobody wrote.
+                options=["-pthread", "-Wl,--build-id=none", "-Wl,--strip-debug"],
             )
         except (RuntimeError, OSError, subprocess.CalledProcessError) as error:
             detail = error.stderr if isinstance(error, subprocess.CalledProcessError) else error

@@ -22,7 +22,6 @@ import numpy as np
 
 from .. import targets
 from ..artifacts.loader import choose_library
-from ..artifacts.manifest import Manifest
 from ..artifacts.opening import OpenArtifact
 from ..compare import compare_all
 from ..errors import InputError, KilnError
@@ -79,13 +78,12 @@ def benchmark(
     """
     effort, say = effort or Effort(), say or (lambda _line: None)
     with OpenArtifact(artifact) as opened:
-        manifest = opened.manifest
-    library = choose_library(manifest).path
+        library = choose_library(opened.manifest).path
     engines = [ENGINES[OURS], *peers]
     present = [engine for engine in engines if engine.name == OURS or engine.version]
     samples = {engine.name: _Samples() for engine in present}
     with tempfile.TemporaryDirectory(prefix="onnxkiln-bench-") as scratch:
-        job = _job(artifact, model, feeds, threads, manifest, Path(scratch))
+        job = make_job(artifact, model, feeds, threads, Path(scratch))
         for number in range(effort.processes):
             # Who goes first changes: no engine always meets a cold or a warm machine.
             order = _rotated(present, number)
@@ -119,14 +117,12 @@ def machine() -> dict[str, Any]:
     return {"cpu": cpu, "cpus": cpus, "isa": targets.host().isa.name, "python": platform.python_version()}
 
 
-def _job(
-    artifact: Path,
-    model: Path | None,
-    feeds: Mapping[str, np.ndarray],
-    threads: int,
-    manifest: Manifest,
-    scratch: Path,
+def make_job(
+    artifact: Path, model: Path | None, feeds: Mapping[str, np.ndarray], threads: int, scratch: Path
 ) -> Job:
+    """The job of all engines; the feeds are written into the folder ``scratch``."""
+    with OpenArtifact(artifact) as opened:
+        inputs = opened.manifest.contract.inputs
     savez: Any = np.savez  # its annotation takes array names for options
     savez(scratch / "feeds.npz", **feeds)
     return Job(
@@ -135,7 +131,7 @@ def _job(
         feeds=str(scratch / "feeds.npz"),
         threads=threads,
         feeds_of={name: (str(array.dtype), array.shape) for name, array in feeds.items()},
-        dims={s.name: [dim if isinstance(dim, int) else None for dim in s.shape] for s in manifest.contract.inputs},
+        dims={s.name: [dim if isinstance(dim, int) else None for dim in s.shape] for s in inputs},
     )
 
 

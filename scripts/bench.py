@@ -22,19 +22,17 @@ from typing import Any
 
 import numpy as np
 
-import checkout
+import checkout  # noqa: F401  (makes onnxkiln importable)
 import onnxkiln
 from bench_limits.machine import measure_limits
 from bench_limits.table import format_all, to_markdown
+from bench_models.artifacts import FOLDER, compiled, listed_feeds
 from bench_models.catalog import BenchModel, load_models
-from onnxkiln.artifacts.opening import OpenArtifact
 from onnxkiln.benchmarking.benchmark import Effort, benchmark
 from onnxkiln.benchmarking.engines import Engine, parse_peers
 from onnxkiln.benchmarking.report import HEADER, headline, rows
 from onnxkiln.commands.output import format_table
-from zoo_check.cases import Input, listed_sizes, random_feeds
 
-FOLDER = checkout.ROOT / "build" / "bench"
 PEERS = "onnxruntime,openvino,tract"
 
 
@@ -82,7 +80,7 @@ def _run(options: argparse.Namespace) -> int:
 def _measure(model: BenchModel, peers: Sequence[Engine], options: argparse.Namespace) -> dict[str, Any] | None:
     """The model's result, measured or kept; None with ``--compile-only``."""
     path = model.path()
-    artifact = _compiled(path, options.folder / "artifacts" / model.name)
+    artifact = compiled(path, options.folder / "artifacts" / model.name)
     if options.compile_only:
         return None
     effort = Effort(processes=options.processes, seconds=options.seconds)
@@ -96,7 +94,7 @@ def _measure(model: BenchModel, peers: Sequence[Engine], options: argparse.Names
     if not options.again and (kept := _kept(file, settings)) is not None:
         return kept
     print(f"{model.name}: measuring on {options.threads} thread(s) ...", file=sys.stderr, flush=True)
-    feeds = _feeds(model, artifact)
+    feeds = listed_feeds(model.listed, artifact)
     report = benchmark(artifact, path, feeds, peers, threads=options.threads, effort=effort)
     result = {
         "model": model.name,
@@ -112,27 +110,12 @@ def _measure(model: BenchModel, peers: Sequence[Engine], options: argparse.Names
     return result
 
 
-def _compiled(model: Path, artifact: Path) -> Path:
-    """The artifact, compiled unless it is up to date."""
-    artifact.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        return onnxkiln.compile(model, artifact)
-    except onnxkiln.errors.UsageError:  # made by an earlier build of the compiler
-        return onnxkiln.compile(model, artifact, force=True)
-
-
 def _kept(file: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
     try:
         result: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         return result if result["settings"] == settings else None
     except (OSError, ValueError, KeyError):
         return None
-
-
-def _feeds(model: BenchModel, artifact: Path) -> dict[str, np.ndarray]:
-    with OpenArtifact(artifact) as opened:
-        inputs = [Input(spec.name, spec.dtype, spec.shape) for spec in opened.manifest.contract.inputs]
-    return random_feeds(model.listed, inputs, listed_sizes(model.listed, inputs), seed=0)
 
 
 def _limits(model: Path, feeds: dict[str, np.ndarray], threads: int) -> dict[str, float]:

@@ -8,6 +8,7 @@ import onnx
 import onnx.helper as oh
 import onnxruntime
 import pytest
+from source_tree import ROOT
 
 import bench
 from bench_limits.cost import cost_of
@@ -144,7 +145,7 @@ def test_results_are_kept_for_the_same_settings(tmp_path, monkeypatch, capsys):
     """A second run measures nothing, another number of threads does, and a cut file is measured again."""
     measured = []
     model = tmp_path / "m.onnx"
-    shutil.copy(bench.checkout.ROOT / "tests" / "models" / "simple_model.onnx", model)
+    shutil.copy(ROOT / "tests" / "models" / "simple_model.onnx", model)
     item = Generated("resnet18", lambda: None, {"x": (1, 3, 32, 32)})
     entry = bench.BenchModel("resnet18", lambda: model, item)
 

@@ -1,0 +1,99 @@
+"""``scripts/measure.py``: what it measures is measured right, on a tiny artifact, and verdicts follow the promises."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_artifacts
+
+import measure
+from measures import deployment, loading, overhead, sharing
+from measures.models import Prepared
+from onnxkiln.benchmarking.benchmark import make_job
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny")
+    artifact, model = tiny_artifacts.write(tiny_artifacts.scale_request(), folder), tiny_artifacts.scale_model(folder)
+    job = make_job(artifact, model, {"x": np.ones(1024, np.float32)}, 1, folder)
+    return Prepared("scale", model, artifact, job)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_fetched(monkeypatch, prepared):
+    for module in (deployment, loading, sharing):
+        monkeypatch.setattr(module, "prepare", lambda name, scratch: prepared)
+
+
+def test_a_deployment_runs_from_its_folder_and_is_counted(tmp_path, prepared):
+    found = deployment.measure("scale", tmp_path / "kept")
+    everything = sum(path.stat().st_size for path in (tmp_path / "kept").rglob("*") if path.is_file())
+    assert found["bytes"] == sum(found["parts"].values()) == everything - 4096
+    assert found["weights"] == 4096
+    assert found["passed"] and 5e6 < found["bytes"] < found["as_installed"]
+    assert "beside 0.0 MB of weights" in deployment.show(found)
+
+
+def test_a_deployment_that_lacks_something_is_told(tmp_path, prepared):
+    deployment.deploy(prepared.artifact, tmp_path / "folder")
+    (tmp_path / "folder" / "onnxkiln" / "targets.py").unlink()
+    with pytest.raises(SystemExit, match=r"(?s)does not run.*targets"):
+        deployment._run(tmp_path / "folder", Path(prepared.job.feeds), tmp_path)
+
+
+def test_two_processes_are_added_up(prepared):
+    found = sharing.measure("scale")
+    assert found["one"] < found["two"] < 2.5 * found["one"]
+    assert found["growth"] == found["two"] / found["one"]
+    assert found["weights"] == pytest.approx(4096, rel=0.02)
+    assert not found["passed"]  # of weights of 4 kB there is little to share
+    assert "PSS of one process" in sharing.show(found)
+
+
+@pytest.mark.parametrize(
+    ("size", "ours", "theirs", "passed"),
+    [
+        (4e6, 150, 100, True), (4e6, 161, 100, False), (30e6, 99, 100, True), (30e6, 101, 100, False),
+        (10e6, 500, 100, True),
+    ],
+)  # fmt: skip
+def test_how_loading_is_judged(size, ours, theirs, passed, monkeypatch, tmp_path, prepared):
+    model = tmp_path / "m.onnx"
+    model.touch()
+    with open(model, "rb+") as file:
+        file.truncate(int(size))
+    own = Prepared("m", model, prepared.artifact, prepared.job)
+    calls = []
+
+    def load(engine, job):
+        calls.append(engine)
+        # The first of each, which finds cold files, is far slower and must not count.
+        return 9999.0 if len(calls) <= 2 else {"onnxkiln": ours, "onnxruntime": theirs}[engine]
+
+    monkeypatch.setattr(loading, "prepare", lambda name, scratch: own)
+    monkeypatch.setattr(loading, "_load_ms", load)
+    (found,) = loading.measure(("m",))
+    assert (found["ms"], found["onnxruntime_ms"], found["passed"]) == (ours, theirs, passed)
+    assert len(calls) == 2 * (loading.PROCESSES + 1)
+    assert ("TOO SLOW" in loading.show([found])) != passed
+
+
+def test_loading_is_timed_in_fresh_processes(prepared):
+    assert 10 < loading._load_ms("onnxkiln", prepared.job) < 30_000
+
+
+def test_calls_of_an_empty_graph(monkeypatch):
+    monkeypatch.setattr(overhead, "CALLS", 20)
+    monkeypatch.setattr(overhead, "ROUNDS", 1)
+    found = overhead.measure()
+    assert all(found[name] > 0 for name in ("run_us", "bare_us", "onnxruntime_us"))
+    assert "an empty graph: run" in overhead.show(found)
+
+
+@pytest.mark.parametrize("passed", [True, False])
+def test_the_exit_code_is_the_verdict(passed, monkeypatch, capsys):
+    monkeypatch.setattr(overhead, "measure", lambda: {"passed": passed})
+    assert measure.main(["overhead", "--json"]) == (0 if passed else 1)
+    assert json.loads(capsys.readouterr().out) == {"passed": passed}
