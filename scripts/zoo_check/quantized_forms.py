@@ -17,7 +17,7 @@ PER_AXIS_SINCE = 13
 
 
 def prepare(source: Path, target: Path) -> None:
-    """The float model in the form that the quantizer wants: shapes inferred, normalizations folded, opset 13 or later."""
+    """The float model as the quantizer wants it: shapes inferred, normalizations folded, opset 13 or later."""
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     model = onnx.load(source)
