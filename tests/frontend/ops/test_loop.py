@@ -231,6 +231,104 @@ def test_what_iterations_hand_on_stays_known():
     check_model(text, [{"m": int64(m), "x": floats(6)} for m in (0, 3)], reference="ort")
 
 
+BODIES = {
+    "states that swap, and their shapes with them": (
+        """f (int64 m, float[n] x, float[q] y) => (float[a] u, float[b] v) {
+            yes = Constant<value = bool {1}>()
+            u, v = Loop(m, yes, x, y) <
+                body = b (int64 i, bool ci, float[n] p, float[q] r) => (bool co, float[q] po, float[n] ro) {
+                co = Identity(ci)
+                po = Identity(r)
+                ro = Neg(p)
+            }>
+        }""",
+        {"x": floats(5), "y": floats(2)},
+    ),
+    "rows read and written by the iteration's number": (
+        """f (int64 m, float[n, 3] x, float[1, 3] u, float[n, 3] t) => (float[n, 3] y) {
+            yes = Constant<value = bool {1}>()
+            y = Loop(m, yes, x) <body = b (int64 i, bool ci, float[n, 3] a) => (bool co, float[n, 3] ao) {
+                co = Identity(ci)
+                shape = Constant<value_ints = [1, 1]>()
+                place = Reshape(i, shape)
+                row = Gather(t, i)
+                sum = Add(row, u)
+                ao = ScatterND(a, place, sum)
+            }>
+        }""",
+        {"x": floats(5, 3), "u": floats(1, 3), "t": floats(5, 3)},
+    ),
+    "a branch in each iteration": (
+        """f (int64 m, float[n] x) => (float[k] y, float[q] s) {
+            yes = Constant<value = bool {1}>()
+            y, s = Loop(m, yes, x) <body = b (int64 i, bool ci, float[p] a) => (bool co, float[p2] ao, float t) {
+                co = Identity(ci)
+                two = Constant<value = int64 {2}>()
+                zero = Constant<value = int64 {0}>()
+                r = Mod(i, two)
+                even = Equal(r, zero)
+                ao = If(even) <then_branch = t () => (float[a1] u) { u = Concat<axis = 0>(a, x) },
+                               else_branch = e () => (float[a2] v) { v = Neg(a) }>
+                t = ReduceSum<keepdims = 0>(ao)
+            }>
+        }""",
+        {"x": floats(3)},
+    ),
+    "values from outside, and constants, as results": (
+        """f (int64 m, float[2] x, float[2] w) => (float[2] u, float[2] c, float[k, 2] v, int64[k] s) {
+            yes = Constant<value = bool {1}>()
+            u, c, v, s = Loop(m, yes, x, w) <
+                body = b (int64 i, bool ci, float[2] p, float[2] r)
+                    => (bool co, float[2] po, float[2] ro, float[2] row, int64 q) {
+                co = Identity(ci)
+                po = Identity(w)
+                ro = Constant<value = float[2] {1, 2}>()
+                row = Identity(r)
+                q = Constant<value = int64 {7}>()
+            }>
+        }""",
+        {"x": floats(2), "w": floats(2)},
+    ),
+    "halves, doubles and bytes": (
+        """f (int64 m, float16[3] x, double[2] d, uint8[2] e) => (float16[3] u, double[2] v, uint8[k, 2] rows) {
+            yes = Constant<value = bool {1}>()
+            u, v, w, rows = Loop(m, yes, x, d, e) <
+                body = b (int64 i, bool ci, float16[3] p, double[2] q, uint8[2] r)
+                    => (bool co, float16[3] po, double[2] qo, uint8[2] ro, uint8[2] row) {
+                co = Identity(ci)
+                po = Add(p, x)
+                qo = Mul(q, d)
+                ro = Add(r, e)
+                row = Identity(r)
+            }>
+        }""",
+        {"x": floats(3).astype(np.float16), "d": floats(2).astype(np.float64), "e": np.array([100, 3], np.uint8)},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_bodies(name):
+    text, feeds = BODIES[name]
+    check_model(HEAD + text, [{**feeds, "m": int64(m)} for m in (1, 2, 5)], reference="ort")
+
+
+def test_a_condition_without_a_first_one():
+    """The specification would ignore what the body says then; ONNX Runtime, and so we, stop."""
+    text = (
+        HEAD
+        + """f (int64 m, float x) => (float y) {
+        y = Loop(m, , x) <body = b (int64 i, bool ci, float a) => (bool co, float ao) {
+            one = Constant<value = float {1}>()
+            ao = Add(a, one)
+            most = Constant<value = float {3}>()
+            co = Less(ao, most)
+        }>
+    }"""
+    )
+    check_model(text, [{"m": int64(m), "x": np.array(0, np.float32)} for m in (2, 10)], reference="ort")
+
+
 def test_many_iterations_in_flat_memory():
     """Recursion would overflow the stack; a state kept per iteration would show."""
     text = (
