@@ -31,7 +31,7 @@ def keep_on_stack() -> tvm.transform.Pass:
 
 def _mark(statement: tirx.AllocBuffer) -> tirx.AllocBuffer:
     size = _bytes(statement.buffer)
-    if size is None or size > LIMIT:
+    if not size or size > LIMIT:  # one of no elements can't be on the stack: TVM wants a size there
         return statement
     return tirx.AllocBuffer(statement.buffer, {**statement.annotations, _KEEP: tirx.const(True, "bool")})
 

@@ -32,6 +32,7 @@ def _marks(mod: tvm.IRModule) -> list[bool]:
 @pytest.mark.parametrize(
     ("count", "dtype", "kept"),
     [
+        (0, "float32", False),
         (1, "float32", True),
         (LIMIT // 4, "float32", True),
         (LIMIT // 4 + 1, "float32", False),

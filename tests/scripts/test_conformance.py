@@ -28,7 +28,7 @@ SLICE = (
     "gemm_all_attributes|gru_seq_length|instancenorm_example|isinf_float16|layer_normalization_4d_axis2|"
     "logsoftmax_axis_1|lstm_with_peepholes|matmul_bcast|maxpool_2d_dilations|mod_mixed_sign_int8|"
     "nonmaxsuppression_two_batches|nonzero_example|onehot_with_axis|pow_types_float32_int64|"
-    "reduce_l2_keep_dims_random|reduce_min_empty_set|reshape_zero_and_negative_dim|resize_upsample_scales_linear|"
+    "reduce_l2_keep_dims_random|reduce_log_sum_exp_empty_set|reduce_min_empty_set|reshape_zero_and_negative_dim|resize_upsample_scales_linear|"
     "reversesequence_time|rnn_seq_length|roialign_aligned_false|scatternd_add|shape_start_1|simple_rnn_batchwise|"
     "slice_neg_steps|softmax_large_number|split_equal_parts_2d|tile|top_k|transpose_all_permutations_4|"
     "where_long_example|AvgPool1d_stride|operator_add_broadcast|single_relu_model"
