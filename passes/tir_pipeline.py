@@ -14,6 +14,7 @@ from .carry_broadcasts import carry_broadcasts
 from .keep_on_stack import keep_on_stack
 from .peel_borders import peel_borders
 from .peel_tails import peel_tails
+from .prefetch_weights import prefetch_weights
 from .vectorize_math import expand_math
 
 NAME = "onnxkiln_cpu"
@@ -39,6 +40,7 @@ def _passes() -> list[tvm.transform.Pass]:
         tirx.transform.StorageRewrite(),
         s_tir.transform.HoistIfThenElse(),
         tirx.transform.UnrollLoop(),
+        prefetch_weights(),
         s_tir.transform.RenormalizeSplitPattern(),
         tirx.transform.StmtSimplify(),
         tirx.transform.RemoveNoOp(),

@@ -17,7 +17,10 @@ PEEL_KEY = "kiln.peel_borders"
 """Loop annotation: ``passes/peel_borders.py`` is to keep conditions out of the middle of the loop."""
 
 TAIL_KEY = "kiln.tail"
-"""Loop annotation: each iteration is one vector, of this many elements, the last one guarded (``passes.peel_tails``)."""
+"""Loop annotation: an iteration is a vector of this many elements, the last one guarded (``passes.peel_tails``)."""
+
+PREFETCH_KEY = "kiln.prefetch"
+"""Loop annotation: so many iterations ahead are the weights fetched that its body reads (``prefetch_weights``)."""
 
 
 def as_int(expr: Any) -> int | None:

@@ -71,9 +71,11 @@ def schedule_block(schedule: Schedule, block: SBlockRV, lanes: int) -> None:
     if reduction:
         _schedule_reduction(schedule, block, spatial, reduction, lanes, work)
     else:
+        before = len(spatial)
         spatial = _fuse_short_tail(schedule, spatial, lanes)
         # Cut at the operator's own conditions too: where tensors are joined, where a padding ends.
-        outer = vectorize_loop(schedule, spatial[-1], lanes, cut=_has_conditions(schedule, block))
+        cut = _has_conditions(schedule, block, 1 + before - len(spatial))
+        outer = vectorize_loop(schedule, spatial[-1], lanes, cut=cut)
         parallelize(schedule, [*spatial[:-1], *outer], work)
 
 
@@ -104,10 +106,10 @@ def _fuse_short_tail(schedule: Schedule, loops: list[Any], lanes: int) -> list[A
     return loops
 
 
-def _has_conditions(schedule: Schedule, block: SBlockRV) -> bool:
-    """Whether elements are read under a condition on the innermost spatial index, as behind padding."""
-    inner = [var.var for var in schedule.get(block).iter_vars if var.iter_type == tirx.IterVar.DataPar][-1]
-    return _reads_under_condition_on(schedule.get(block).body, [inner])
+def _has_conditions(schedule: Schedule, block: SBlockRV, count: int = 1) -> bool:
+    """Whether elements are read under a condition on the innermost ``count`` spatial indices, as behind padding."""
+    spatial = [var.var for var in schedule.get(block).iter_vars if var.iter_type == tirx.IterVar.DataPar]
+    return _reads_under_condition_on(schedule.get(block).body, spatial[-count:])
 
 
 def vectorize_loop(schedule: Schedule, loop: Any, lanes: int, mark: bool = True, cut: bool = False) -> list[Any]:

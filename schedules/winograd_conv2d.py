@@ -23,7 +23,7 @@ from .blocks import TEMPLATE_KEY, all_blocks, as_int, extent
 from .conv2d import output_size, pad_spatial
 from .generic import schedule_block
 from .template import Parameters, register
-from .tiles import BLOCK, accumulators, best_tile, finish_epilogue, registers_per_block
+from .tiles import BLOCK, accumulators, best_tile, finish_epilogue, prefetch_weights, registers_per_block
 
 NAME = "winograd_conv2d"
 OUT, TAPS = 4, 3
@@ -198,6 +198,7 @@ class WinogradConv2d:
             schedule_block(schedule, block, target.vector_lanes)
         schedule_block(schedule, output, target.vector_lanes)
         schedule.decompose_reduction(anchor, schedule.get_loops(anchor)[-4])
+        prefetch_weights(schedule, anchor)
 
     def _transform(self, schedule: Schedule, second: SBlockRV, first: SBlockRV, anchor: Any) -> None:
         """Both halves of a transform over one tile and one vector of channels, in registers."""
