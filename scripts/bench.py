@@ -23,7 +23,6 @@ from typing import Any
 import numpy as np
 
 import checkout  # noqa: F401  (makes onnxkiln importable)
-import onnxkiln
 from bench_limits.machine import measure_limits
 from bench_limits.table import format_all, to_markdown
 from bench_models.artifacts import FOLDER, compiled, listed_feeds
@@ -66,8 +65,9 @@ def _run(options: argparse.Namespace) -> int:
     for model in load_models(options.names):
         try:
             result = _measure(model, peers, options)
-        except (onnxkiln.KilnError, OSError) as error:
-            print(f"{model.name}: {error}", file=sys.stderr)
+        except Exception as error:  # one model's trouble is not the others'
+            words = str(error).strip().splitlines() or [type(error).__name__]
+            print(f"{model.name}: {words[0]}", file=sys.stderr)
             failed.append(model.name)
             continue
         if result is not None:
