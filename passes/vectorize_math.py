@@ -113,7 +113,8 @@ def _name(call: tvm.ir.Call) -> str:
 
 
 def _is_replaced(call: tvm.ir.Call) -> bool:
-    narrow = str(call.ty.dtype).partition("x")[0] in ("float32", "float16", "bfloat16")
+    dtype = str(getattr(call.ty, "dtype", ""))  # an address has none
+    narrow = dtype.partition("x")[0] in ("float32", "float16", "bfloat16")
     return narrow and (_name(call) in FUNCTIONS or _power_of(call) is not None)
 
 
