@@ -179,7 +179,8 @@ class _TractModel(Prepared):
 
     def run(self, feeds: Mapping[str, Any]) -> list[Any]:
         try:
-            return [value.to_numpy() for value in self._runnable.run(list(feeds.values()))]
+            given = [np.asarray(value) if isinstance(value, np.generic) else value for value in feeds.values()]
+            return [value.to_numpy() for value in self._runnable.run(given)]
         except Exception as error:
             raise Refused(f"when run: {error}") from error
 
