@@ -152,11 +152,12 @@ def write_tile(schedule: Schedule, anchor: SBlockRV, output: SBlockRV, tile: Any
 
 
 def unroll_tile(schedule: Schedule, block: SBlockRV, tile: Any) -> None:
-    """Unroll the loops around ``block`` inside of ``tile``, but for its vector."""
+    """Unroll the loops around ``block`` inside of ``tile``, but for its vector and for loops of an open extent."""
     loops = schedule.get_loops(block)[:-1]
     outside = [schedule.get(loop).same_as(schedule.get(tile)) for loop in loops].index(True)
     for loop in loops[outside + 1 :]:
-        schedule.unroll(loop)
+        if extent(schedule, loop) is not None:
+            schedule.unroll(loop)
 
 
 register(Matmul())

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from kernel_cases import LEVELS, Kernels, runnable
 from pass_graphs import const, data, emit, graph
-from tvm import relax
+from tvm import relax, te, tirx
+from tvm.s_tir import Schedule
 
-from onnxkiln.schedules.matmul import pack
+from onnxkiln.schedules.matmul import pack, unroll_tile
 
 O = relax.op  # noqa: E741
 SHAPES = [(1, 1, 1), (1, 7, 16), (13, 1, 17), (2, 3, 15), (37, 9, 31), (16, 1, 16), (27, 5, 33), (99, 3, 64), (5, 9, 1)]
@@ -87,3 +88,14 @@ def test_a_kernel_computes_no_row_beyond_the_last() -> None:
     x = np.full((64, 5), np.nan, "float32")
     x[:7] = data(7, 5)
     close(kernels(x[:7])[0], x[:7] @ weight)
+
+
+def test_loops_of_an_open_extent_are_not_unrolled():
+    n, m = (tirx.Var(name, "int64") for name in "nm")
+    x = te.placeholder((n, 4, m, 16), "float32")
+    doubled = te.compute((n, 4, m, 16), lambda *i: x(*i) * 2, name="doubled")
+    schedule = Schedule(te.create_prim_func([x, doubled]))
+    block = schedule.get_sblock("doubled")
+    unroll_tile(schedule, block, schedule.get_loops(block)[0])
+    kinds = [schedule.get(loop).kind for loop in schedule.get_loops(block)]
+    assert kinds == [tirx.ForKind.SERIAL, tirx.ForKind.UNROLLED, tirx.ForKind.SERIAL, tirx.ForKind.SERIAL]
