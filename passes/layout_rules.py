@@ -11,6 +11,7 @@ from tvm import relax
 
 from .constants import as_int, dims_of, is_constant, op_name, shape_of
 from .permute_primfunc import permute_primfunc
+from .unfold_conv3d import unfold_conv3d
 
 if TYPE_CHECKING:
     from .convert_layout import Layouts
@@ -77,6 +78,11 @@ def _conv2d(layouts: Layouts, call: relax.Call) -> Result | None:
     a = call.attrs
     window = (a.strides, a.padding, a.dilation, a.groups)
     return Result(relax.op.nn.conv2d(moved, weight, *window, "NHWC", "OIHW", "NHWC", a.out_dtype))
+
+
+def _conv3d(layouts: Layouts, call: relax.Call) -> Result | None:
+    unfolded = unfold_conv3d(layouts, call)
+    return None if unfolded is None else Result(unfolded)
 
 
 def _conv2d_transpose(layouts: Layouts, call: relax.Call) -> Result | None:
@@ -201,6 +207,7 @@ def _call_tir(layouts: Layouts, call: relax.Call) -> Result | None:
 Rule = Callable[["Layouts", relax.Call], Result | None]
 RULES: dict[str, Rule] = {
     "relax.nn.conv2d": _conv2d,
+    "relax.nn.conv3d": _conv3d,
     "relax.concat": _concat,
     "relax.permute_dims": _permute_dims,
     "relax.reshape": _reshape,
