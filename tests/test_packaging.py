@@ -12,7 +12,8 @@ from source_tree import ROOT, module_name, package_files, package_folders
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 BASE_MODULES = (
-    "", "benchmarking", "cli", "commands", "artifacts", "contract", "errors", "targets", "versions", "shapes", "compare",
+    "", "benchmarking", "cli", "commands", "artifacts", "contract", "errors", "targets", "versions", "shapes",
+    "compare",
 )  # fmt: skip
 COMPILE_SIDE = {"artifacts.export"}
 

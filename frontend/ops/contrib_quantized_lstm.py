@@ -23,7 +23,7 @@ from .recurrent import lstm
 
 
 @converter("DynamicQuantizeLSTM", domain="com.microsoft")
-def dynamic_quantize_lstm(ctx: Context, node: Node, inputs: Sequence[Value | None]) -> list[Value]:
+def dynamic_quantize_lstm(ctx: Context, node: Node, inputs: Sequence[Value | None]) -> Value | Sequence[Value]:
     """As ai.onnx's LSTM, with transposed weights [directions, input or hidden, 4 * hidden]."""
     given: list[Any] = list(inputs)
     data, weight, recurrent, *states = given[:8]
