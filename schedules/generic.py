@@ -71,10 +71,9 @@ def schedule_block(schedule: Schedule, block: SBlockRV, lanes: int) -> None:
     if reduction:
         _schedule_reduction(schedule, block, spatial, reduction, lanes, work)
     else:
-        before = len(spatial)
         spatial = _fuse_short_tail(schedule, spatial, lanes)
         # Cut at the operator's own conditions too: where tensors are joined, where a padding ends.
-        cut = _has_conditions(schedule, block, 1 + before - len(spatial))
+        cut = _has_conditions(schedule, block, spatial[-1])
         outer = vectorize_loop(schedule, spatial[-1], lanes, cut=cut)
         parallelize(schedule, [*spatial[:-1], *outer], work)
 
@@ -87,7 +86,7 @@ def _schedule_reduction(
     if size is not None and size < 2:
         parallelize(schedule, spatial, work)
         return
-    outer = vectorize_loop(schedule, inner, lanes, mark=False, cut=_has_conditions(schedule, block))
+    outer = vectorize_loop(schedule, inner, lanes, mark=False, cut=_has_conditions(schedule, block, inner))
     vector = schedule.get_loops(block)[len(spatial) - 1 + len(outer)]
     schedule.reorder(*reduction, vector)
     schedule.vectorize(vector)
@@ -106,10 +105,20 @@ def _fuse_short_tail(schedule: Schedule, loops: list[Any], lanes: int) -> list[A
     return loops
 
 
-def _has_conditions(schedule: Schedule, block: SBlockRV, count: int = 1) -> bool:
-    """Whether elements are read under a condition on the innermost ``count`` spatial indices, as behind padding."""
-    spatial = [var.var for var in schedule.get(block).iter_vars if var.iter_type == tirx.IterVar.DataPar]
-    return _reads_under_condition_on(schedule.get(block).body, spatial[-count:])
+def _has_conditions(schedule: Schedule, block: SBlockRV, loop: Any) -> bool:
+    """Whether the block reads under a condition on an index that ``loop`` runs over, as behind padding."""
+    wanted = schedule.get(block)
+    found = False
+
+    def visit(realize: SBlockRealize) -> None:
+        nonlocal found
+        if realize.block.name_hint == wanted.name_hint:
+            bound = zip(realize.block.iter_vars, realize.iter_values, strict=True)
+            variables = [var.var for var, value in bound if depends_on(value, [schedule.get(loop).loop_var])]
+            found = found or (bool(variables) and _reads_under_condition_on(realize.block.body, variables))
+
+    tvm_ffi.structural_walk(schedule.get(loop).body, (SBlockRealize, visit), order="post")
+    return found
 
 
 def vectorize_loop(schedule: Schedule, loop: Any, lanes: int, mark: bool = True, cut: bool = False) -> list[Any]:
@@ -194,26 +203,38 @@ def is_vectorized(function: tirx.PrimFunc) -> bool:
 
 
 def _lanes_differ(vector: tirx.For) -> bool:
-    """Whether a block in the loop reads under a condition on what the loop's variable is bound to."""
+    """Whether a block in the loop reads under a condition on an index that the loop's variable is the lower part of.
+
+    A vector that is all there is of its axis, such as the rest of a row, is no long loop.
+    """
     found = False
 
     def visit(realize: SBlockRealize) -> None:
         nonlocal found
         bound = zip(realize.block.iter_vars, realize.iter_values, strict=True)
-        lanes = [var.var for var, value in bound if depends_on(value, [vector.loop_var])]
+        lanes = [var.var for var, value in bound if _is_lower_part(vector.loop_var, value)]
         found = found or (bool(lanes) and _reads_under_condition_on(realize.block.body, lanes))
 
     tvm_ffi.structural_walk(vector.body, (SBlockRealize, visit), order="post")
     return found
 
 
+def _is_lower_part(variable: Any, value: Any) -> bool:
+    found = []
+    tvm_ffi.structural_walk(value, (tvm.ir.Var, found.append), order="post")
+    return any(var.same_as(variable) for var in found) and not all(var.same_as(variable) for var in found)
+
+
 def _reads_under_condition_on(body: tirx.Stmt, variables: list[Any]) -> bool:
+    """Not counting what is marked as likely: loops are cut there."""
     found = False
 
     def visit(call: tvm.ir.Call) -> None:
         nonlocal found
         if isinstance(call.op, tvm.ir.Op) and call.op.name.endswith("if_then_else"):
-            found = found or depends_on(call.args[0], variables)
+            condition = call.args[0]
+            likely = isinstance(condition, tvm.ir.Call) and getattr(condition.op, "name", "").endswith("likely")
+            found = found or (not likely and depends_on(condition, variables))
 
     tvm_ffi.structural_walk(body, (tvm.ir.Call, visit), order="post")
     return found

@@ -196,9 +196,17 @@ def _reduced(
     """One output of a pool: ``reducer`` over its window, with ``neutral`` for what lies in the padding."""
     taps = [te.reduce_axis((0, k), f"k{axis}") for axis, k in enumerate(window.kernel)]
     places = _positions(i, window, [tap.var for tap in taps], before)
-    value = x(*i[:2], *places)
-    value = value.astype(wide) if wide else value
-    return reducer(tirx.if_then_else(_inside(places, x.shape[2:]), value, neutral), axis=taps)  # type: ignore[operator]
+    within = _inside(places, x.shape[2:])
+    if any(window.fixed_pads or [1]):
+        value = tirx.if_then_else(within, _wide(x(*i[:2], *places), wide), neutral)
+    else:  # outside only where an input is too small for its one window; a vector has no use for a branch
+        last = [tirx.min(place, prim(size) - 1) for place, size in zip(places, x.shape[2:], strict=True)]
+        value = tirx.Select(within, _wide(x(*i[:2], *last), wide), neutral)
+    return reducer(value, axis=taps)  # type: ignore[operator]
+
+
+def _wide(value: PrimExpr, wide: str) -> PrimExpr:
+    return value.astype(wide) if wide else value
 
 
 def _count(
