@@ -220,7 +220,7 @@ def _lanes_differ(vector: tirx.For) -> bool:
 
 
 def _is_lower_part(variable: Any, value: Any) -> bool:
-    found = []
+    found: list[Any] = []
     tvm_ffi.structural_walk(value, (tvm.ir.Var, found.append), order="post")
     return any(var.same_as(variable) for var in found) and not all(var.same_as(variable) for var in found)
 
