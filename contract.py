@@ -8,6 +8,15 @@ from typing import Any
 
 from .errors import UsageError
 
+COPIED_SIZE = 20_201
+"""What a run-time check that fails is known by: a number that TVM's message holds. Others are 1."""
+
+REFUSALS = {
+    COPIED_SIZE: "a new shape (Reshape) holds an open dim that is 0 here, which ONNX reads as 'the size of the input'; "
+    "that is not supported where the two differ",
+}
+"""Words for the checks that have a number of their own."""
+
 LOOP = "onnxkiln.loop"
 """Attribute of a graph function that is one iteration of a loop: its callers mean all of them."""
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tvm_ffi
 
-from ..contract import Contract, TensorSpec
+from ..contract import REFUSALS, Contract, TensorSpec
 from ..errors import InputError, KilnError, UsageError
 from . import forks
 from .dtypes import carrier, numpy_dtype, onnx_type
@@ -226,7 +226,8 @@ def _guarded(main: Callable[..., Any], *arguments: Any) -> Any:
     try:
         return main(*arguments)
     except Exception as error:
-        raise KilnError(f"the compiled model refused to run: {_first_line(error)}", hint=_RUN_HINT) from error
+        words = next((text for number, text in REFUSALS.items() if f"vs. {number})" in str(error)), _first_line(error))
+        raise KilnError(f"the compiled model refused to run: {words}", hint=_RUN_HINT) from error
     finally:
         forks.running.pop()
 

@@ -206,13 +206,16 @@ class Context:
                 facts.enter_context(self.analyzer.constraint_scope(fact))
             return bool(self.analyzer.can_prove(condition, ProofStrength.SYMBOLIC_BOUND))
 
-    def check(self, condition: PrimExpr) -> None:
-        """Make the compiled model fail, rather than answer wrongly, where ``condition`` (bool) doesn't hold."""
+    def check(self, condition: PrimExpr, number: int = 1) -> None:
+        """Make the compiled model fail, rather than answer wrongly, where ``condition`` (bool) doesn't hold.
+
+        ``number`` tells why, if it is one of ``contract.REFUSALS``.
+        """
         if self.prove(condition):
             return
-        holds = tirx.Select(condition, tirx.const(1, "int64"), tirx.const(0, "int64"))
+        holds = tirx.Select(condition, tirx.const(number, "int64"), tirx.const(0, "int64"))
         shape = self.emit(relax.ShapeExpr([holds]), "checked")
-        self.builder.match_cast(shape, relax.ShapeType([1]))
+        self.builder.match_cast(shape, relax.ShapeType([number]))
         self._facts.append(condition)
 
     def assume(self, condition: PrimExpr) -> None:

@@ -10,6 +10,7 @@ from functools import reduce
 
 from tvm import relax, tirx
 
+from ...contract import COPIED_SIZE
 from ...errors import ConversionError
 from ..context import Context
 from ..node import Node
@@ -60,7 +61,7 @@ def _refuse_copies(ctx: Context, source: Sequence[PrimExpr], target: Sequence[Pr
         if as_int(dim) is not None or (i < len(source) and ctx.equal(dim, source[i])):
             continue
         same = dim != 0 if i >= len(source) else tirx.any(dim != 0, _prim(source[i]) == 0)
-        ctx.check(same)
+        ctx.check(same, COPIED_SIZE)
 
 
 @converter("Reshape", since=1)

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import onnx
+import onnx.parser
 import pytest
 from onnx.parser import parse_model
 from onnx_check import Compiled, Const, case, check_cases, check_model
+
+import onnxkiln
+from onnxkiln.errors import KilnError
 
 HEADER = '<ir_version: 8, opset_import: ["": 17]>'
 
@@ -122,3 +129,24 @@ def test_squeeze_of_all_axes_keeps_an_open_dim_and_refuses_1_there() -> None:
         compiled({"x": np.ones((1, 1, 2), np.float32)})
     fixed = Compiled(parse_model(text), {"x": [1, 1, 2]})
     assert fixed({"x": np.ones((1, 1, 2), np.float32)})[0].shape == (2,)
+
+
+def test_an_open_dim_that_is_0_in_a_new_shape_is_refused_with_words(tmp_path: Path) -> None:
+    """ONNX reads it as "the size of the input": the two differ where the dims have changed places."""
+    model = onnx.parser.parse_model(
+        """<ir_version: 10, opset_import: ["": 20]>
+        g (float[n, m] x) => (float[a, b] y, float[c, d] same) {
+            s = Shape (x)
+            zero = Constant <value_ints = [0]> ()
+            minus = Constant <value_ints = [-1]> ()
+            n1 = Gather (s, zero)
+            swapped = Concat <axis = 0> (minus, n1)
+            y = Reshape (x, swapped)
+            same = Reshape (x, s)
+        }"""
+    )
+    onnx.save(model, tmp_path / "model.onnx")
+    with onnxkiln.load(onnxkiln.compile(tmp_path / "model.onnx", tmp_path / "artifact")) as session:
+        assert [y.shape for y in session.run(None, {"x": np.ones((2, 6), np.float32)})] == [(6, 2), (2, 6)]
+        with pytest.raises(KilnError, match="'the size of the input'"):
+            session.run(None, {"x": np.ones((0, 6), np.float32)})
