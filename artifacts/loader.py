@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import os
 import threading
-import weakref
 from pathlib import Path
-from typing import Any
-
-import tvm_ffi
+from typing import TYPE_CHECKING
 
 from .. import targets
-from ..errors import ArtifactError, IsaError, UsageError, VersionError
+from ..errors import IsaError, UsageError
 from .manifest import Library, Manifest
 from .opening import OpenArtifact
-from .runtime import ensure_runtime, function
-from .session import Session, Width
-from .weights import map_weights
+
+if TYPE_CHECKING:
+    from .session import Session
 
 _VERIFY = ("full", "size")
-
-# Two sessions over one file share the library's state, and so must share what is remembered of it.
-_widths: weakref.WeakValueDictionary[tuple[int, int], Width] = weakref.WeakValueDictionary()
-_lock = threading.Lock()
 
 
 def load(
@@ -44,12 +37,31 @@ def load(
         raise UsageError(f"threads must be a positive number; found {threads!r}")
     with OpenArtifact(Path(path)) as artifact:
         library = choose_library(artifact.manifest)
-        artifact.verify(full=verify == "full")
-        ensure_runtime(artifact)
-        module, width = _load_library(artifact, library)
-        weights = _load_weights(artifact)
-        cores = threads or targets.host_cores()
-        return Session(artifact.manifest, library.path, module, weights, min(cores, len(targets.host_cpus())), width)
+        with _Verification(artifact, full=verify == "full"):
+            from .starting import start_session  # NumPy and tvm_ffi, which take as long as digests do
+        return start_session(artifact, library, threads)
+
+
+class _Verification:
+    """Checks the artifact in a thread while the block runs, and raises at its end what the check raised."""
+
+    def __init__(self, artifact: OpenArtifact, full: bool):
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, args=(artifact, full), name="onnxkiln verification")
+
+    def _run(self, artifact: OpenArtifact, full: bool) -> None:
+        try:
+            artifact.verify(full)
+        except BaseException as error:
+            self._error = error
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_failure: object) -> None:
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
 
 
 def choose_library(manifest: Manifest) -> Library:
@@ -78,40 +90,3 @@ def _runnable() -> str:
     features = targets.host_features()
     names = [f"cpu:{isa.name}" for isa in targets.ISAS.values() if isa.features <= features]
     return ", ".join(names) or "none that onnxkiln knows"
-
-
-def _load_library(artifact: OpenArtifact, library: Library) -> tuple[Any, Width]:
-    try:
-        module = function("ffi.Module.load_from_file.so")(artifact.loadable(library.path), "so")
-    except Exception as error:
-        raise _load_error(artifact, library, error) from error
-    for name in ("onnxkiln_use_threads", "vm_load_executable"):
-        if not module.implements_function(name, True):
-            raise ArtifactError(f"{artifact.path}: {library.path} lacks {name}: it is not an onnxkiln library")
-    status = os.fstat(artifact.descriptor(library.path))
-    with _lock:
-        width = _widths.setdefault((status.st_dev, status.st_ino), Width())
-    return module, width
-
-
-def _load_error(artifact: OpenArtifact, library: Library, error: Exception) -> ArtifactError:
-    text = str(error)
-    if "version" in text.lower():
-        return VersionError(
-            f"{artifact.path}: the TVM runtime in this process refuses {library.path}: {text.strip()}",
-            hint="compile the model anew with the versions installed here",
-        )
-    return ArtifactError(f"{artifact.path}: {library.path} can't be loaded: {text.strip()}")
-
-
-def _load_weights(artifact: OpenArtifact) -> Any:
-    weights = artifact.manifest.weights
-    view = function("runtime.TVMTensorCreateView")
-    size = artifact.manifest.file(weights.path).size
-    raw = map_weights(artifact.descriptor(weights.path), size, weights)
-    return tvm_ffi.Array(
-        [
-            view(tvm_ffi.from_dlpack(data), tvm_ffi.Shape(weight.shape), tvm_ffi.dtype(weight.dtype), 0)
-            for data, weight in zip(raw, weights.tensors)
-        ]
-    )

@@ -21,6 +21,7 @@ from .manifest import FileEntry, Manifest
 _REMAKE = "copy the artifact again, or compile it anew"
 _UNPACK = "give the folder's path; archives are not opened, unpack one with a tool that you trust"
 _MAX_DEPTH = 8
+_STEP = 1 << 23
 _names = itertools.count()
 
 
@@ -120,9 +121,13 @@ class OpenArtifact:
 
 
 def _digest(descriptor: int) -> str:
+    """In long steps, as each one's end waits for the interpreter, which another thread may hold."""
+    digest, buffer = hashlib.sha256(), memoryview(bytearray(min(_STEP, os.fstat(descriptor).st_size) or 1))
     with open(descriptor, "rb", buffering=0, closefd=False) as file:
         file.seek(0)
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while count := file.readinto(buffer):
+            digest.update(buffer[:count])
+    return digest.hexdigest()
 
 
 def _open_plain(folder: int, path: str) -> int:

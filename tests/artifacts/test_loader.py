@@ -17,7 +17,7 @@ from children import check_child
 from tiny_artifacts import edit_manifest
 
 import onnxkiln
-from onnxkiln.artifacts import loader
+from onnxkiln.artifacts import starting
 from onnxkiln.artifacts.opening import OpenArtifact
 from onnxkiln.errors import ArtifactError, IntegrityError, VersionError
 
@@ -76,7 +76,7 @@ def test_a_library_that_is_none(copy: Copy) -> None:
 def test_the_open_files_are_used_not_the_names(scale: Path, copy: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
     """The folder is replaced by another artifact after the check and before the use: code and weights are still one."""
     folder = copy()
-    ensure = loader.ensure_runtime
+    ensure = starting.ensure_runtime
 
     def swap(artifact: OpenArtifact) -> None:
         ensure(artifact)
@@ -85,7 +85,7 @@ def test_the_open_files_are_used_not_the_names(scale: Path, copy: Copy, monkeypa
         (folder / "weights.bin").write_bytes(bytes(4096))
         (folder / "model.so").write_bytes(b"another library")
 
-    monkeypatch.setattr(loader, "ensure_runtime", swap)
+    monkeypatch.setattr(starting, "ensure_runtime", swap)
     with onnxkiln.load(folder) as session:
         x = np.ones(1024, np.float32)
         np.testing.assert_allclose(session.run(None, {"x": x})[0], 1 + tiny_artifacts.scale_weights())

@@ -14,7 +14,7 @@ from tiny_artifacts import edit_manifest
 
 import onnxkiln
 from onnxkiln import targets
-from onnxkiln.artifacts import loader
+from onnxkiln.artifacts import loader, starting
 from onnxkiln.artifacts.opening import OpenArtifact
 from onnxkiln.errors import ArtifactError, IntegrityError, IsaError, UsageError, VersionError
 
@@ -28,8 +28,8 @@ def nothing_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*arguments: Any) -> None:
         raise AssertionError("a library was opened")
 
-    monkeypatch.setattr(loader, "ensure_runtime", fail)
-    monkeypatch.setattr(loader, "_load_library", fail)
+    monkeypatch.setattr(starting, "ensure_runtime", fail)
+    monkeypatch.setattr(starting, "_load_library", fail)
 
 
 def open_descriptors() -> int:
