@@ -21,7 +21,7 @@ from .manifest import FileEntry, Manifest
 _REMAKE = "copy the artifact again, or compile it anew"
 _UNPACK = "give the folder's path; archives are not opened, unpack one with a tool that you trust"
 _MAX_DEPTH = 8
-_STEP = 1 << 23
+_STEP = 1 << 21
 _names = itertools.count()
 
 
@@ -121,7 +121,7 @@ class OpenArtifact:
 
 
 def _digest(descriptor: int) -> str:
-    """In long steps, as each one's end waits for the interpreter, which another thread may hold."""
+    """In steps that fit the cache, and are few: after each one this thread waits for the interpreter again."""
     digest, buffer = hashlib.sha256(), memoryview(bytearray(min(_STEP, os.fstat(descriptor).st_size) or 1))
     with open(descriptor, "rb", buffering=0, closefd=False) as file:
         file.seek(0)
