@@ -248,7 +248,10 @@ def _window(b: Builder, x: Value, most_pad: int = 3, beyond: int = 0) -> dict:
     if b.chance(0.6):
         attributes["pads"] = [b.rng.randrange(min(most_pad, k + beyond)) for k in kernel * 2]
     elif b.chance(0.2):
-        attributes["auto_pad"] = b.choice(["SAME_UPPER", "SAME_LOWER", "VALID"])
+        mode = b.choice(["SAME_UPPER", "SAME_LOWER", "VALID"])
+        # Strides past the window would mean less than no padding, which the evaluator takes and ONNX Runtime refuses.
+        steps = attributes.get("strides", [1] * len(kernel))
+        attributes["auto_pad"] = mode if all(s <= k for s, k in zip(steps, kernel, strict=True)) else "VALID"
     if b.chance(0.25):
         attributes["dilations"] = [
             b.choice([1, 2]) if 2 * k - 1 <= side else 1 for k, side in zip(kernel, sides, strict=True)
