@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
+from .options import add_feed_options
 from .output import format_table, print_json
 
 if TYPE_CHECKING:
@@ -32,16 +33,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         help="engines to compare with, of onnxruntime, openvino, tract and tvm (default: onnxruntime, given a --model)",
     )
     parser.add_argument("--threads", type=_positive, default=1, metavar="N", help="threads of each engine (default: 1)")
-    parser.add_argument(
-        "--input",
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="x.npy (the only input), NAME=x.npy, or feeds.npz (arrays by input name); default: random inputs",
-    )
-    parser.add_argument(
-        "--dim", action="append", default=[], metavar="NAME=SIZE", help="size of an open dim of random inputs"
-    )
+    add_feed_options(parser)
     parser.add_argument(
         "--processes", type=_positive, default=3, metavar="N", help="fresh processes of each engine (default: 3)"
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
+from .options import add_feed_options
 from .output import format_table, print_json, print_section
 
 if TYPE_CHECKING:
@@ -27,16 +28,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("artifact", type=Path, metavar="ARTIFACT", help="an artifact folder")
     parser.add_argument("model", type=Path, metavar="MODEL", help="the ONNX file that it was compiled from")
-    parser.add_argument(
-        "--input",
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="x.npy (the only input), NAME=x.npy, or feeds.npz (arrays by input name); default: random inputs",
-    )
-    parser.add_argument(
-        "--dim", action="append", default=[], metavar="NAME=SIZE", help="size of an open dim of random inputs"
-    )
+    add_feed_options(parser)
     parser.add_argument("--seed", type=int, metavar="N", help="seed of random inputs (default: 0)")
     parser.add_argument("--threads", type=int, metavar="N", help="threads of both (default: as each chooses)")
     parser.add_argument("--no-bisect", action="store_true", help="only compare outputs; compile nothing")
