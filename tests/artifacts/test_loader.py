@@ -111,27 +111,38 @@ def test_neither_tvm_nor_onnx_is_imported(scale: Path) -> None:
     )
 
 
-def test_a_hundred_rounds_leave_nothing(scale: Path) -> None:
-    """Descriptors, mappings and memory are flat over load, run and close."""
+def test_rounds_leave_nothing(scale: Path) -> None:
+    """Descriptors, mappings, threads and memory are flat over load, run and close.
+
+    The allocator may take or give back a step of 2 MB (one digest's buffer) at any time, so memory counts as flat
+    if it grew by less in either of two stretches; a leak grows in both.
+    """
     check_child(
         """
-        import gc, os, sys, numpy, onnxkiln
+        import gc, os, sys, time, numpy, onnxkiln
         x = numpy.ones(1024, "float32")
-        def state():
-            gc.collect()
-            pages = int(open("/proc/self/statm").read().split()[1])
-            maps = open("/proc/self/maps").read().count("\\n")
-            return len(os.listdir("/proc/self/fd")), maps, pages * 4096, len(os.listdir("/proc/self/task"))
+        def count(what):
+            return len(os.listdir("/proc/self/" + what))
         def rounds(n):
             for _ in range(n):
                 with onnxkiln.load(sys.argv[1], threads=2) as session:
                     session.run(None, {"x": x})
-            return state()
-        first, last = rounds(10), rounds(100)
-        print(first, last)
+            gc.collect()
+            deadline = time.time() + 5
+            while first and count("task") > first[3] and time.time() < deadline:
+                time.sleep(0.01)  # a joined thread is listed for a moment longer
+            pages = int(open("/proc/self/statm").read().split()[1])
+            maps = open("/proc/self/maps").read().count("\\n")
+            return count("fd"), maps, pages * 4096, count("task")
+        first = None
+        first = rounds(10)
+        states = [first, rounds(100), rounds(100)]
+        last = states[-1]
+        print(states)
         assert first[0] == last[0], "descriptors"
-        assert last[1] <= first[1] + 2, "mappings"
-        assert last[2] <= first[2] + 2 * 1024 * 1024, "memory"
+        assert last[1] <= first[1] + 4, "mappings"
+        growth = [after[2] - before[2] for before, after in zip(states, states[1:])]
+        assert min(growth) <= 512 * 1024, "memory"
         assert first[3] == last[3], "threads"
         """,
         scale,
