@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import tvm
@@ -42,9 +42,16 @@ class _CallCounter(PyExprVisitor):
 
 
 def schedule_functions(
-    mod: tvm.IRModule, target: Target, progress: Callable[[int, int], None] | None = None
+    mod: tvm.IRModule,
+    target: Target,
+    progress: Callable[[int, int], None] | None = None,
+    parameters: Mapping[str, Mapping[str, int]] | None = None,
 ) -> tuple[tvm.IRModule, list[KernelReport]]:
-    """Returns the scheduled module and a report per function, in the module's order."""
+    """Returns the scheduled module and a report per function, in the module's order.
+
+    ``parameters`` are those chosen for functions, by their names; the others get their template's default.
+    """
+    chosen = parameters or {}
     counter = _CallCounter()
     for name in relax_functions(mod):
         counter.visit_expr(mod[name])
@@ -52,7 +59,7 @@ def schedule_functions(
     scheduled = mod.clone()
     reports = []
     for index, (gv, function) in enumerate(functions):
-        result = schedule_function(function, target)
+        result = schedule_function(function, target, chosen.get(gv.name_hint))
         scheduled.update_func(gv, _finished(function, result))
         reports.append(_report(gv.name_hint, result, counter.calls[gv.name_hint]))
         if progress:

@@ -61,6 +61,7 @@ class BatchMatmul:
     """Parameters: ``blocks``, the 16-lane blocks of a tile. The rows are fixed by the expression."""
 
     name = NAME
+    version = 1
 
     def space(self, schedule: Schedule, anchor: SBlockRV, target: Target) -> Mapping[str, list[int]]:
         size = extent(schedule, schedule.get_loops(anchor)[-2])

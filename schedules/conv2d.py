@@ -139,6 +139,7 @@ class Conv2d:
     """Parameters: ``blocks``, the 16-lane blocks of a tile. The pixels are fixed by the expression."""
 
     name = NAME
+    version = 1
 
     def space(self, schedule: Schedule, anchor: SBlockRV, target: Target) -> Mapping[str, list[int]]:
         if int(schedule.get(anchor).annotations["groups"]) > 1:

@@ -75,6 +75,7 @@ class DepthwiseConv2d:
     """Parameters: ``vectors``, the vectors of channels of a tile. The pixels are fixed by the expression."""
 
     name = NAME
+    version = 1
 
     def space(self, schedule: Schedule, anchor: SBlockRV, target: Target) -> Mapping[str, list[int]]:
         return {"vectors": [1]}

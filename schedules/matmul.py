@@ -66,6 +66,7 @@ class Matmul:
     """Parameters: ``blocks``, the 16-lane blocks of a tile. The rows are fixed by the expression."""
 
     name = NAME
+    version = 1
 
     def space(self, schedule: Schedule, anchor: SBlockRV, target: Target) -> Mapping[str, list[int]]:
         count = self._blocks(schedule, anchor)

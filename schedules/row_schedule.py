@@ -161,6 +161,7 @@ class RowReduce:
     """No parameters: what could be chosen is part of the expression."""
 
     name = NAME
+    version = 1
 
     def space(self, schedule: Schedule, anchor: SBlockRV, target: Target) -> Mapping[str, list[int]]:
         return {}

@@ -6,7 +6,7 @@ import functools
 import importlib
 import pkgutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import tvm
@@ -19,6 +19,7 @@ from tvm.s_tir.stmt import SBlockRealize
 from ..targets import Target
 from .blocks import anchor_of, as_int
 from .generic import apply_generic, is_vectorized
+from .retile import TILE, retile
 
 Parameters = Mapping[str, int]
 
@@ -27,10 +28,12 @@ class Template(Protocol):
     """A schedule with named parameters for one kind of anchor block.
 
     ``default`` is an analytic choice that is good with no measurement; ``space`` names the candidates of each
-    parameter; ``apply`` schedules the whole function, prologue and epilogue included.
+    parameter; ``apply`` schedules the whole function, prologue and epilogue included. ``version`` changes when
+    parameters come to mean something else: what was measured of another version is no longer valid.
     """
 
     name: str
+    version: int
 
     def space(self, schedule: Schedule, anchor: SBlockRV, target: Target) -> Mapping[str, list[int]]: ...
 
@@ -67,8 +70,17 @@ def templates() -> Mapping[str, Template]:
     return _TEMPLATES
 
 
-def schedule_function(function: tirx.PrimFunc, target: Target) -> Scheduled:
-    """Schedule one fused function by the template that its anchor names, else by the generic rule."""
+def schedule_function(function: tirx.PrimFunc, target: Target, parameters: Parameters | None = None) -> Scheduled:
+    """Schedule one fused function by the template that its anchor names, else by the generic rule.
+
+    ``parameters`` are chosen ones, such as ``schedules.choices`` lists them (None: the template's default). Where they
+    don't fit the function the default serves, and ``reason`` says so.
+    """
+    if parameters is not None:
+        try:
+            return schedule_with(function, target, parameters)
+        except (ScheduleError, ValueError, KeyError, TypeError) as error:
+            return replace(schedule_function(function, target), reason=f"chosen parameters failed: {_message(error)}")
     untouched = reason_to_leave(function)
     if untouched:
         return Scheduled(function, None, {}, is_vectorized(function), untouched)
@@ -87,6 +99,24 @@ def schedule_function(function: tirx.PrimFunc, target: Target) -> Scheduled:
     schedule = Schedule(tvm.IRModule({"main": function}))
     apply_generic(schedule, target.vector_lanes)
     return _finished(schedule, None, {}, reason)
+
+
+def schedule_with(function: tirx.PrimFunc, target: Target, parameters: Parameters) -> Scheduled:
+    """Schedule by the anchor's template with exactly these parameters.
+
+    Raises ScheduleError, ValueError, KeyError or TypeError where they don't fit.
+    """
+    rest = dict(parameters)
+    tile = rest.pop(TILE, None)
+    if tile is not None:
+        function = retile(function, tile)
+    schedule = Schedule(tvm.IRModule({"main": function}))
+    anchor = anchor_of(schedule)
+    if anchor is None:
+        raise ValueError("no template for this operator")
+    block, name = anchor
+    templates()[name].apply(schedule, block, rest, target)
+    return _finished(schedule, name, parameters)
 
 
 def reason_to_leave(function: tirx.PrimFunc) -> str:
