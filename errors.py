@@ -76,6 +76,10 @@ class CompileError(KilnError):
     """A pass, a schedule or code generation failed on a model that was imported."""
 
 
+class LogError(KilnError):
+    """A tuning log, or a record for one, can't be read or written: damaged, foreign, read-only, no room."""
+
+
 class ArtifactError(KilnError):
     """An artifact folder can't be used as it is."""
 

@@ -27,6 +27,8 @@ OUTSIDE = {
     # google is protobuf, which onnx brings; ml_dtypes comes with onnx and TVM.
     "compile": {"numpy", "tvm_ffi", "tvm", "onnx", "onnx_ir", "onnxscript", "google", "ml_dtypes"},
     "floor 1": {"numpy"},
+    # The log needs neither TVM nor ONNX; what measures and learns comes with the extra "tune".
+    "tuning": {"numpy", "tvm", "tvm_ffi", "platformdirs", "psutil", "rich", "xgboost"},
     "verification": {"numpy", "onnx", "onnxruntime"},
     # Each engine but ours is imported in a process of its own, by the file that opens it.
     "benchmarking": {"numpy", "onnx", "onnxruntime", "openvino", "tract", "tvm"},
@@ -67,6 +69,7 @@ def test_every_module_keeps_to_its_floor():
         ("targets", "from .schedules import generic"),
         ("frontend.reader", "from ..commands.output import print_json"),
         ("benchmarking.report", "from ..frontend import import_model"),
+        ("tuning.log", "from ..passes import pipeline"),
     ],
 )
 def test_the_check_sees_a_broken_floor(module, source):

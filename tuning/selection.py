@@ -1,0 +1,60 @@
+"""Which of several measured candidates is best, on one machine or for a class of machines.
+
+What was ever found wrong is never chosen. Of time-outs, crashes and errors the latest verdict counts, for these may be
+the machine's fault: a candidate that ran later on that machine is measured, one that failed later isn't.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .record import Record
+
+Candidate = tuple[Any, ...]
+
+
+def best(records: Iterable[Record]) -> Record | None:
+    """The record to use, of measurements of one workload, or None if nothing good was measured.
+
+    On one machine: the candidate of the lowest latency, the median where it was measured several times. Seconds of
+    different machines don't compare: with several, each names its winner, and the one that is slowed least, as a
+    geometric mean over the machines that measured it, beside each machine's own best, is taken.
+    """
+    by_machine: dict[str, list[Record]] = defaultdict(list)
+    refuted = set()
+    for record in records:
+        by_machine[record.machine].append(record)
+        if record.status == "wrong":
+            refuted.add(record.candidate)
+    latencies = {machine: _latencies(group, refuted) for machine, group in by_machine.items()}
+    latencies = {machine: known for machine, known in latencies.items() if known}
+    if not latencies:
+        return None
+    winners = {min(known, key=lambda one: (known[one], repr(one))) for known in latencies.values()}
+    chosen = min(winners, key=lambda one: (_slowdown(one, latencies), repr(one)))
+    measured = [record for group in by_machine.values() for record in group if record.candidate == chosen]
+    return min(
+        (record for record in measured if record.status == "ok"), key=lambda record: (record.latency, record.digest)
+    )
+
+
+def _latencies(records: Iterable[Record], refuted: set[Candidate]) -> dict[Candidate, float]:
+    """Seconds of each candidate that one machine measured and that may be chosen."""
+    groups: dict[Candidate, list[Record]] = defaultdict(list)
+    for record in records:
+        groups[record.candidate].append(record)
+    return {
+        candidate: statistics.median(record.latency for record in group if record.status == "ok")
+        for candidate, group in groups.items()
+        if candidate not in refuted and max(group, key=lambda record: record.when).status == "ok"
+    }
+
+
+def _slowdown(candidate: Candidate, latencies: Mapping[str, Mapping[Candidate, float]]) -> tuple[float, int]:
+    """Mean slowdown of a candidate, and how few machines vouch for it: ties go to what more of them measured."""
+    ratios = [known[candidate] / min(known.values()) for known in latencies.values() if candidate in known]
+    return math.exp(statistics.fmean(math.log(ratio) for ratio in ratios)), -len(ratios)
