@@ -48,7 +48,7 @@ def connect(path: Path, write: bool) -> tuple[sqlite3.Connection, tempfile.Tempo
     Returns a connection and, where a read-only folder made a copy necessary, the folder of that copy, to be removed
     after the connection. Raises LogError.
     """
-    is_new = _check_file(path)
+    is_new = is_absent(path)
     if not write:
         return _connect_to_read(path)
     with translated(path, "opened"):
@@ -59,6 +59,8 @@ def connect(path: Path, write: bool) -> tuple[sqlite3.Connection, tempfile.Tempo
             _check_form(connection, path)
             _choose_journal(connection, path)
             connection.execute("PRAGMA synchronous = FULL")
+            # What is removed is overwritten: ``salvage`` would find it.
+            connection.execute("PRAGMA secure_delete = ON")
         except BaseException:
             connection.close()
             raise
@@ -120,8 +122,10 @@ def _connect_to_read(path: Path) -> tuple[sqlite3.Connection, tempfile.Temporary
 
 
 def _checked(file: Path, path: Path) -> sqlite3.Connection:
-    connection = _connect(f"{file.absolute().as_uri()}?mode=ro")
+    # Not mode=ro: files that SQLite makes beside the log would stay there. Where it may not write, it doesn't.
+    connection = _connect(f"{file.absolute().as_uri()}?mode=rw")
     try:
+        connection.execute("PRAGMA query_only = ON")
         _check_form(connection, path)
     except BaseException:
         connection.close()
@@ -129,8 +133,8 @@ def _checked(file: Path, path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _check_file(path: Path) -> bool:
-    """Whether there is no log at ``path`` yet. Raises LogError when something else is there."""
+def is_absent(path: Path) -> bool:
+    """Whether there is no log at ``path`` yet: nothing, or an empty file. Raises LogError when something else is."""
     try:
         with open(path, "rb") as file:
             header = file.read(100)
@@ -150,7 +154,19 @@ def _check_file(path: Path) -> bool:
             f"{path} is not a tuning log: {what}; it was left as it is",
             hint="name another file with --log FILE; JSON lines are read with `onnxkiln log import`",
         )
+    if _ends_inside_a_page(path):
+        raise LogError(f"the tuning log {path} is damaged: its end is missing", hint=_repair(path))
     return False
+
+
+def _ends_inside_a_page(path: Path) -> bool:
+    """SQLite would take what is missing of a last page for zeros. What a journal lies beside, it completes itself."""
+    for _ in range(20):
+        journals = [path.with_name(path.name + ending) for ending in ("-wal", "-journal")]
+        if path.stat().st_size % _PAGE_BYTES == 0 or any(one.exists() and one.stat().st_size for one in journals):
+            return False
+        time.sleep(0.01)  # another process may be writing that page
+    return True
 
 
 def _create_tables(connection: sqlite3.Connection) -> None:
@@ -214,13 +230,17 @@ def file_system(path: Path, mounts: Path = Path("/proc/self/mounts")) -> str:
 _OTHER = "check the path, or name another file with --log FILE (--log none: no log)"
 
 
+def _repair(path: Path | None) -> str:
+    return f"`onnxkiln log repair {path}` keeps all intact records, and the damaged file beside them"
+
+
 def _explain(error: Exception, path: Path | None) -> tuple[str, str]:
     """What an error means, and what to do about it."""
     if not isinstance(error, sqlite3.Error):
         return str(error), _OTHER
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return "it is damaged (truncated or overwritten)", f"`onnxkiln log repair {path}` keeps all intact records"
+        return "it is damaged (truncated or overwritten)", _repair(path)
     if code == sqlite3.SQLITE_FULL:
         return "no room on the disk; the records in it are safe", "make room and run again: it goes on from there"
     if code == sqlite3.SQLITE_IOERR:
