@@ -37,6 +37,9 @@ def compile(
     log: str | None = None,
     quantize: str | None = None,
     calibrate: Any = None,
+    calibrator: str | None = None,
+    exclude: Sequence[str] = (),
+    save_calibration: str | PathLike[str] | None = None,
     dump_ir: str | PathLike[str] | None = None,
     force: bool = False,
     include_runtime: bool = True,
@@ -50,7 +53,10 @@ def compile(
     and inputs that aren't mentioned keep the model's dims. ``level`` is O0 to O3. ``dump_ir`` names a folder that
     receives the module after each pass. ``force`` replaces an existing artifact. ``include_runtime=False`` leaves TVM's
     runtime library out. ``max_bytes`` bounds what the model's tensors may take (None: 64 GiB); one that promises more
-    is refused before any of it is read. ``progress`` is called as ``progress(stage, done, total)``; ``reports`` is a
+    is refused before any of it is read. ``quantize="int8"`` computes layers in integers whose ranges come from
+    ``calibrate``: a file (.npz, or what ``save_calibration`` wrote), a folder of such, "module:function", a function,
+    or samples as dicts of arrays; ``calibrator`` says how, ``exclude`` names nodes ("op:Conv": operators) that stay in
+    floating point. ``progress`` is called as ``progress(stage, done, total)``; ``reports`` is a
     list that gets, per pass, an object with its ``name``, how often it ``applied`` (or None), and its ``seconds``. An
     ``output`` that was made from the same model, options, versions and compiler is left as it is: the only stage is
     then ``UP_TO_DATE``.
@@ -66,9 +72,11 @@ def compile(
         "log": log,
         "quantize": quantize,
         "calibrate": calibrate,
+        "calibrator": calibrator,
+        "exclude": list(exclude),
         "include_runtime": include_runtime,
     }
-    if not force and dump_ir is None:
+    if not force and dump_ir is None and save_calibration is None:
         from .artifacts.cache import describe_request, is_current
 
         # Asked before the compiler is imported: with TVM that takes longer than the answer.
@@ -82,6 +90,8 @@ def compile(
     rest: dict[str, Any] = {"dump_ir": dump, "force": force, "progress": progress, "reports": reports}
     if max_bytes is not None:
         rest["max_bytes"] = max_bytes
+    if save_calibration is not None:
+        rest["save_calibration"] = Path(save_calibration)
     return compile_model(Path(model), Path(output), **options, **rest)
 
 

@@ -1,23 +1,31 @@
-"""The story on one page: import, optimize, schedule, build, export."""
+"""The story on one page: import, quantize, optimize, schedule, build, export."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from .artifacts.cache import describe_request
 from .artifacts.export import ExportRequest, check_output, export
+from .artifacts.loader import load
 from .artifacts.manifest import Kernel, PassReport, Source
+from .artifacts.session import Session
+from .contract import Contract
 from .errors import UsageError
-from .frontend import ImportedModel, import_model
+from .frontend import ImportedModel, Rewrite, import_model
 from .frontend.model_tensors import MAX_BYTES
 from .frontend.normalize import UserShapes
 from .passes.lift_weights import lift_weights
 from .passes.lower import build
 from .passes.pipeline import Pipeline, StepReport, steps_for
 from .passes.schedule_functions import KernelReport, schedule_functions
+from .quantization.settings import settings_of
+from .quantizer import quantize as quantize_model
 from .targets import Target, parse
 
 Progress = Callable[[str, int, int], None]
@@ -35,6 +43,9 @@ def compile(
     log: str | None = None,
     quantize: str | None = None,
     calibrate: Any = None,
+    calibrator: str | None = None,
+    exclude: Sequence[str] = (),
+    save_calibration: Path | None = None,
     dump_ir: str | Path | None = None,
     force: bool = False,
     include_runtime: bool = True,
@@ -47,28 +58,58 @@ def compile(
 
     ``shapes`` maps input names to dims: an int fixes one, a ``DimRange`` bounds it, a str names it. ``dump_ir`` is a
     folder for the module after each pass. ``outputs`` names values of the graph to give instead of its own outputs.
-    ``max_bytes`` bounds what the model's tensors take. ``reports`` is a list that gets each pass's name, how often it
+    ``quantize``, ``calibrate``, ``calibrator`` and ``exclude`` are those of ``quantization.settings``;
+    ``save_calibration`` is a file for what calibration found. ``max_bytes`` bounds what the model's tensors take.
+    ``reports`` is a list that gets each pass's name, how often it
     applied, and its seconds.
-    Raises KilnError: UsageError, ModelError, CompileError, ToolchainError.
+    Raises KilnError: UsageError, ModelError, InputError (calibration data), CompileError, ToolchainError.
     """
-    _refuse_unbuilt(tune=tune, log=log, quantize=quantize, calibrate=calibrate)
+    _refuse_unbuilt(tune=tune, log=log)
+    settings = settings_of(quantize, calibrate, calibrator, exclude)
     steps_for(level)
     targets = parse(target)
     check_output(Path(output), force)
     asked = describe_request(
-        target, shapes, level, tune=tune, log=log, quantize=quantize, calibrate=calibrate,
-        include_runtime=include_runtime, outputs=None if outputs is None else list(outputs),
+        target, shapes, level, tune=tune, log=log, quantize=quantize, calibrate=calibrate, calibrator=calibrator,
+        exclude=list(exclude), include_runtime=include_runtime, outputs=None if outputs is None else list(outputs),
     )  # fmt: skip
     report = progress or (lambda _stage, _done, _total: None)
+    quantized = None
+    if settings is not None:
+        opened = partial(_opened, model, shapes, level, max_bytes)
+        quantized = quantize_model(settings, opened, report)
+        if save_calibration is not None:
+            quantized.save(save_calibration)
     report("import", 0, 1)
-    imported = import_model(model, shapes, outputs=outputs, max_bytes=max_bytes)
+    rewrite = quantized.rewrite if quantized is not None else None
+    imported = import_model(model, shapes, outputs=outputs, max_bytes=max_bytes, rewrite=rewrite)
     report("import", 1, 1)
     dump = Path(dump_ir) if dump_ir is not None else None
     pipeline = Pipeline(level, dump)
     made = _compile_for(imported, targets, pipeline, include_runtime, report)
     if reports is not None:
         reports += pipeline.reports
-    return export(replace(made, request=asked), Path(output), force)
+    report_of = quantized.report if quantized is not None else None
+    return export(replace(made, request=asked, quantization=report_of), Path(output), force)
+
+
+@contextmanager
+def _opened(
+    model: str | Path,
+    shapes: UserShapes | None,
+    level: str,
+    max_bytes: int,
+    rewrite: Rewrite,
+    check: Callable[[Contract], None],
+) -> Iterator[Session]:
+    """The model, rewritten, as a session on this machine: for what has to be measured before it can be decided."""
+    imported = import_model(model, shapes, max_bytes=max_bytes, rewrite=rewrite)
+    check(imported.contract)
+    made = _compile_for(imported, parse("cpu"), Pipeline(level, None), False, lambda *_: None)
+    with tempfile.TemporaryDirectory(prefix="onnxkiln-quantize-") as folder:
+        artifact = export(made, Path(folder) / "artifact", False)
+        with load(artifact, verify="size") as session:
+            yield session
 
 
 def _refuse_unbuilt(**options: Any) -> None:

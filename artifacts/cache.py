@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib.machinery
 import json
+import os
+import secrets
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +30,7 @@ from .opening import OpenArtifact
 Shapes = Mapping[str, Sequence[int | str | DimRange | None]]
 
 _ROOT = Path(__file__).resolve().parent.parent
-_FOLDERS = ("artifacts", "frontend", "passes", "schedules", "tuning")
+_FOLDERS = ("artifacts", "frontend", "passes", "quantization", "schedules", "tuning")
 _SOURCES = {".c", ".h", ".json", ".jsonl", ".ll", ".py"}
 _FOLDING = ("numpy", "onnx", "onnx-ir", "onnxscript")
 
@@ -34,20 +38,45 @@ _FOLDING = ("numpy", "onnx", "onnx-ir", "onnxscript")
 def describe_request(target: str, shapes: Shapes | None, level: str, **options: Any) -> dict[str, Any]:
     """All that decides, beside the model, what a compile writes, as plain JSON and without paths or times.
 
-    ``options`` are further ones whose values JSON can hold; those that are None are left out. Raises UsageError for an
+    ``options`` are further ones whose values JSON can hold (``calibrate`` may be any data); those that are None, or
+    empty, are left out. Raises UsageError for an
     unknown target and ToolchainError when there is no C compiler for it.
     """
     targets = parse(target)
+    options["calibrate"] = describe_data(options.get("calibrate"))
     return {
         "target": target,
         "machines": [_machine(one) for one in targets],
         "level": level,
         "shapes": {name: [_dim(dim) for dim in dims] for name, dims in sorted((shapes or {}).items())},
-        **{name: value for name, value in sorted(options.items()) if value is not None},
+        **{name: value for name, value in sorted(options.items()) if value not in (None, [])},
         "versions": _versions(),
         "linkers": sorted({_linker(find_compiler(one)) for one in targets}),
         "compiler": _sources_digest(),
     }
+
+
+def describe_data(data: Any) -> Any:
+    """Calibration data as plain JSON: what it is by its content, not where it lies; None for None.
+
+    A function's data is known by its name and its module's source. What has to be run to be known is new every time.
+    """
+    if data is None:
+        return None
+    if not isinstance(data, (str, os.PathLike)):
+        return {"in memory": secrets.token_hex(8)}
+    path = Path(data)
+    if path.is_file():
+        return {"file": _digest(path)}
+    if path.is_dir():
+        return {"files": {file.name: _digest(file) for file in sorted(path.iterdir()) if file.is_file()}}
+    return {"function": os.fspath(data), "module": _module_digest(os.fspath(data).partition(":")[0])}
+
+
+def _module_digest(name: str) -> str | None:
+    """The digest of a module's file, found without importing it: in a package, that of the package's ``__init__``."""
+    found = importlib.machinery.PathFinder.find_spec(name.partition(".")[0], [os.getcwd(), *sys.path])
+    return _digest(Path(found.origin)) if found is not None and found.origin and Path(found.origin).is_file() else None
 
 
 def is_current(output: Path, model: Path, request: Mapping[str, Any]) -> bool:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..artifacts.opening import OpenArtifact
 from ..shapes import parse_shapes
+from .options import add_quantization_options
 from .output import print_json
 from .verify import show_report
 
@@ -47,6 +48,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         choices=["O0", "O1", "O2", "O3"],
         help="O0 nothing, O1 clean-up, O2 all that keeps fp32 accuracy, O3 approximations (default: O2)",
     )
+    add_quantization_options(parser)
     parser.add_argument("--dump-ir", type=Path, metavar="DIR", help="write the module after each pass into DIR")
     parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
     parser.add_argument(
@@ -86,6 +88,11 @@ def execute(options: argparse.Namespace) -> int:
             target=options.target,
             shapes=shapes or None,
             level=options.level,
+            quantize=options.quantize,
+            calibrate=options.calibrate,
+            calibrator=options.calibrator,
+            exclude=options.exclude,
+            save_calibration=options.save_calibration,
             dump_ir=options.dump_ir,
             force=options.force,
             include_runtime=not options.no_runtime,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 
 def add_feed_options(parser: argparse.ArgumentParser) -> None:
@@ -17,3 +18,24 @@ def add_feed_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dim", action="append", default=[], metavar="NAME=SIZE", help="size of an open dim of random inputs"
     )
+
+
+def add_quantization_options(parser: argparse.ArgumentParser) -> None:
+    """What ``compile`` and ``quantize`` share."""
+    group = parser.add_argument_group("quantization")
+    group.add_argument("--quantize", choices=["int8"], help="compute layers in integers of 8 bits")
+    group.add_argument(
+        "--calibrate",
+        metavar="DATA",
+        help="where ranges come from: an .npz file, a folder of .npy or .npz files, module:function, or a calibration "
+        "file that --save-calibration wrote",
+    )
+    group.add_argument("--calibrator", metavar="NAME", help="how ranges are chosen (default: min-max)")
+    group.add_argument(
+        "--exclude",
+        action="append",
+        default=[],
+        metavar="NODE",
+        help="leave nodes in floating point: a name (* and ? match), or op:NAME for an operator (repeatable)",
+    )
+    group.add_argument("--save-calibration", type=Path, metavar="FILE", help="write what calibration found, for later")

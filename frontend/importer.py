@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,9 @@ from .reader import ModelSource, read_model
 from .sequences import RunTimeSequence, emitted, is_sequence
 from .values import as_int, tensor_dtype, tensor_shape
 
+Rewrite = Callable[[ir.Model, ModelSource], None]
+"""Changes a normalised graph in place."""
+
 
 @dataclass(frozen=True)
 class ImportedModel:
@@ -38,11 +41,13 @@ def import_model(
     *,
     outputs: Sequence[str] | None = None,
     max_bytes: int = MAX_BYTES,
+    rewrite: Rewrite | None = None,
 ) -> ImportedModel:
     """Read, check, normalise and convert the ONNX file at ``path``.
 
     ``shapes`` fixes, names or bounds dims of inputs; ``outputs`` names values of the main graph to give instead of the
-    model's own outputs; ``max_bytes`` bounds what the model's tensors take. Raises ModelError (UnsupportedOperators,
+    model's own outputs; ``max_bytes`` bounds what the model's tensors take. ``rewrite`` changes the normalised graph in
+    place before it is converted: quantization does. Raises ModelError (UnsupportedOperators,
     ConversionError) and UsageError.
     """
     path = Path(path)
@@ -50,14 +55,22 @@ def import_model(
         model, source = read_model(path, files, max_bytes)
         if outputs is not None:
             _replace_outputs(path, model.graph, outputs)
-        imported = _import(path, model, source, shapes)
+        imported = _import(path, model, source, shapes, rewrite)
         files.check_unchanged()
     return imported
 
 
-def _import(path: Path, model: ir.Model, source: ModelSource, shapes: UserShapes | None) -> ImportedModel:
+def _import(
+    path: Path,
+    model: ir.Model,
+    source: ModelSource,
+    shapes: UserShapes | None,
+    rewrite: Rewrite | None,
+) -> ImportedModel:
     imports = dict(model.graph.opset_imports or model.opset_imports)
     model = normalize(model, path)
+    if rewrite is not None:
+        rewrite(model, source)
     imports = {**imports, **model.opset_imports}
     unsupported = find_unsupported(model.graph, imports)
     if unsupported:

@@ -7,14 +7,16 @@ import pytest
 from source_tree import ROOT, imports_of, module_name, package_files, package_folders, resolve_imports
 
 FACE = {"", "__main__", "cli", "commands"}
-FLOOR_3 = {"frontend", "passes", "tuning", "artifacts", "verification"}
-UPPER = {*FACE, "compiler", "verifier", "benchmarking", *FLOOR_3, "schedules"}
+FLOOR_3 = {"frontend", "passes", "quantization", "tuning", "artifacts", "verification"}
+UPPER = {*FACE, "compiler", "quantizer", "verifier", "benchmarking", *FLOOR_3, "schedules"}
 MAY_IMPORT = {
-    "compiler": FLOOR_3 | {"schedules"},
+    "compiler": FLOOR_3 | {"quantizer", "schedules"},
+    "quantizer": {"artifacts", "frontend", "quantization"},
     "verifier": FLOOR_3 | {"compiler"},
     "benchmarking": {"artifacts"},
     "frontend": set(),
     "passes": {"schedules"},
+    "quantization": set(),
     "tuning": {"schedules"},
     "artifacts": set(),
     "verification": set(),

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import onnxkiln
@@ -147,3 +148,17 @@ def test_ctrl_c_ends_the_program_and_leaves_nothing(tmp_path, seconds):
     else:
         assert process.returncode == 130, words
         assert list(work.iterdir()) == []
+
+
+def test_a_model_is_quantized(kiln, tmp_path):
+    np.savez(tmp_path / "data.npz", x=np.random.default_rng(0).standard_normal((3, 3, 32, 32), dtype=np.float32))
+    saved = tmp_path / "ranges.json"
+    arguments = ("compile", MODEL, "--quantize", "int8", "--level", "O1", "--no-runtime")
+    first = kiln(*arguments, "-o", tmp_path / "a", "--calibrate", tmp_path / "data.npz", "--save-calibration", saved)
+    assert first.code == 0, first.err
+    assert kiln(*arguments, "-o", tmp_path / "b", "--calibrate", saved, "--exclude", "op:Gemm").code == 0
+    manifest = json.loads((tmp_path / "b" / "manifest.json").read_text())
+    assert manifest["quantization"]["int8"] == ["/conv1/Conv"]
+    refused = kiln(*arguments, "-o", tmp_path / "c")
+    assert refused.code == 2
+    assert "needs calibration data" in refused.err
