@@ -20,13 +20,14 @@ from . import __version__
 from .commands import bench as bench_command
 from .commands import compile as compile_command
 from .commands import inspect as inspect_command
+from .commands import log as log_command
 from .commands import run as run_command
 from .commands import verify as verify_command
 from .commands.output import print_json
 from .errors import KilnError
 
 INTERRUPTED = 130
-_COMMANDS = (compile_command, inspect_command, run_command, verify_command, bench_command)
+_COMMANDS = (compile_command, inspect_command, run_command, verify_command, bench_command, log_command)
 
 
 def build_parser() -> argparse.ArgumentParser:

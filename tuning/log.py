@@ -6,6 +6,7 @@ killed at any moment loses none that it appended.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import tempfile
 import threading
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import LogError, ToolchainError
-from .log_file import connect, connect_to_memory, transaction, translated
+from .log_file import BUSY_SECONDS, connect, connect_to_memory, transaction, translated
 from .record import Record, from_text
 from .selection import best
 from .shipped import shipped_records
@@ -161,6 +162,14 @@ class TuningLog:
             before = self._connection.total_changes
             self._connection.executemany("DELETE FROM record WHERE digest = ?", digests)
             return self._connection.total_changes - before
+
+    def compact(self) -> None:
+        """Give back the room of what was removed; waits for nobody, and leaves it for later while others write."""
+        with self._lock, contextlib.suppress(sqlite3.OperationalError):
+            self._connection.execute("PRAGMA busy_timeout = 0")
+            self._connection.execute("VACUUM")
+        with self._lock, translated(self.path, "written"):
+            self._connection.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000:.0f}")
 
     def keep_module(self, workload: str, module: str) -> None:
         """Keep a workload's unscheduled function as TVM's JSON: exports to MetaSchedule's form need it."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from .record import Record
@@ -30,31 +30,38 @@ def best(records: Iterable[Record]) -> Record | None:
         by_machine[record.machine].append(record)
         if record.status == "wrong":
             refuted.add(record.candidate)
-    latencies = {machine: _latencies(group, refuted) for machine, group in by_machine.items()}
-    latencies = {machine: known for machine, known in latencies.items() if known}
-    if not latencies:
+    measured = {machine: latencies(group, refuted) for machine, group in by_machine.items()}
+    measured = {machine: known for machine, known in measured.items() if known}
+    if not measured:
         return None
-    winners = {min(known, key=lambda one: (known[one], repr(one))) for known in latencies.values()}
-    chosen = min(winners, key=lambda one: (_slowdown(one, latencies), repr(one)))
-    measured = [record for group in by_machine.values() for record in group if record.candidate == chosen]
-    return min(
-        (record for record in measured if record.status == "ok"), key=lambda record: (record.latency, record.digest)
-    )
+    winners = {min(known, key=lambda one: (known[one], repr(one))) for known in measured.values()}
+    chosen = min(winners, key=lambda one: (_slowdown(one, measured), repr(one)))
+    its = [record for group in by_machine.values() for record in group if record.candidate == chosen]
+    return min((record for record in its if record.status == "ok"), key=lambda record: (record.latency, record.digest))
 
 
-def _latencies(records: Iterable[Record], refuted: set[Candidate]) -> dict[Candidate, float]:
-    """Seconds of each candidate that one machine measured and that may be chosen."""
+def latencies(records: Iterable[Record], refuted: Collection[Candidate] = ()) -> dict[Candidate, float]:
+    """Seconds of each candidate that may be chosen, of one workload's records on one machine.
+
+    ``refuted``: candidates that were found wrong elsewhere.
+    """
     groups: dict[Candidate, list[Record]] = defaultdict(list)
     for record in records:
         groups[record.candidate].append(record)
     return {
         candidate: statistics.median(record.latency for record in group if record.status == "ok")
         for candidate, group in groups.items()
-        if candidate not in refuted and max(group, key=lambda record: record.when).status == "ok"
+        if candidate not in refuted and _stands(group)
     }
 
 
-def _slowdown(candidate: Candidate, latencies: Mapping[str, Mapping[Candidate, float]]) -> tuple[float, int]:
+def _stands(group: Collection[Record]) -> bool:
+    """Whether one candidate was never wrong and ran when it was last measured."""
+    never_wrong = all(record.status != "wrong" for record in group)
+    return never_wrong and max(group, key=lambda record: (record.when, record.status != "ok")).status == "ok"
+
+
+def _slowdown(candidate: Candidate, measured: Mapping[str, Mapping[Candidate, float]]) -> tuple[float, int]:
     """Mean slowdown of a candidate, and how few machines vouch for it: ties go to what more of them measured."""
-    ratios = [known[candidate] / min(known.values()) for known in latencies.values() if candidate in known]
+    ratios = [known[candidate] / min(known.values()) for known in measured.values() if candidate in known]
     return math.exp(statistics.fmean(math.log(ratio) for ratio in ratios)), -len(ratios)
