@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import onnx_ir as ir
-import tvm
 from tvm import relax, tirx
 
 from ..contract import TensorSpec
@@ -73,14 +72,9 @@ class GraphConverter:
             raise
         except KilnError as error:
             raise ConversionError(f"{node}: {error.message}", hint=error.hint) from error
-        except (
-            AssertionError,
-            ValueError,
-            TypeError,
-            NotImplementedError,
-            tvm.error.InternalError,
-            RuntimeError,
-        ) as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # whatever a converter, TVM or NumPy trips over: the node is what a user can change
             raise ConversionError(f"{node}: {_first_words(error)}") from error
         for value, result in zip(node.ir.outputs, results, strict=False):
             if value.name:
@@ -100,11 +94,18 @@ class GraphConverter:
         return list(result) if isinstance(result, list | tuple) else [result]
 
 
+SPEAKING = (AssertionError, ValueError, TypeError, NotImplementedError, RuntimeError)
+"""Errors whose words stand for themselves; a KeyError's are a key."""
+
+
 def _first_words(error: Exception) -> str:
-    """The line of a TVM error that says something, without its native stack."""
+    """The line of an error that says something, without TVM's native stack; the error's kind where that says more."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if not line.startswith(("File ", "Stack trace", "[bt]"))]
-    return (telling[-1] if telling else type(error).__name__)[:500]
+    kind = type(error).__name__
+    if not telling:
+        return kind
+    return (telling[-1] if isinstance(error, SPEAKING) else f"{kind}: {telling[-1]}")[:500]
 
 
 def symbolic_inputs(inputs: Sequence[TensorSpec], dims: Mapping[str, tirx.Var]) -> list[tuple[str, relax.Var]]:

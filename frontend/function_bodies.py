@@ -12,6 +12,7 @@ import onnx
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
+from ..errors import ConversionError
 from . import fallback, ops
 from .node import Node
 from .registry import lookup
@@ -19,6 +20,9 @@ from .registry import lookup
 ops.load_all()
 
 _DOMAIN = "onnxkiln.bodies"
+ALIKE = {"Attention": {"T2": "T1"}}
+"""Type variables that an operator's text tells apart, and its body doesn't."""
+
 MAX_ROUNDS = 8
 """Bodies may hold operators that have bodies again; ONNX nests them three deep."""
 
@@ -33,6 +37,8 @@ def inline_function_bodies(model: ir.Model) -> ir.Model:
         found = [node for node in _nodes(model.graph) if node not in refused and _needs_body(node, model.opset_imports)]
         if not found:
             break
+        for node in found:
+            _require_agreeing_types(node, _schema(node, model.opset_imports))
         if any(_schema(node, model.opset_imports).has_context_dependent_function for node in found):
             common.ShapeInferencePass()(model)
         for index, node in enumerate(found):
@@ -69,6 +75,21 @@ def _has_body(op_type: str, imports: Mapping[str, int]) -> bool:
 def _needs_body(node: ir.Node, imports: Mapping[str, int]) -> bool:
     own_domain = node.domain in ("", "ai.onnx")
     return own_domain and lookup("", node.op_type, _opset(imports)) is None and _has_body(node.op_type, imports)
+
+
+def _require_agreeing_types(node: ir.Node, schema: Any) -> None:
+    """Raises ConversionError where inputs that must be of one type aren't: the body would fail at an inner node."""
+    seen: dict[str, tuple[str, ir.DataType]] = {}
+    for parameter, value in zip(schema.inputs, node.inputs, strict=False):
+        variable = ALIKE.get(node.op_type, {}).get(parameter.type_str, parameter.type_str)
+        if value is None or value.dtype is None or variable not in {c.type_param_str for c in schema.type_constraints}:
+            continue
+        name, dtype = seen.setdefault(variable, (parameter.name, value.dtype))
+        if dtype != value.dtype:
+            found = f"{name} is {dtype.numpy()}, {parameter.name} is {value.dtype.numpy()}"
+            where = node.name or value.name
+            message = f"main: node {where!r} ({node.op_type}): inputs of one type are needed; {found}"
+            raise ConversionError(message, hint=f"put a Cast before {parameter.name}")
 
 
 def _body(node: ir.Node, imports: Mapping[str, int]) -> ir.Function | None:

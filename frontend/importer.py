@@ -55,7 +55,10 @@ def import_model(
         model, source = read_model(path, files, max_bytes)
         if outputs is not None:
             _replace_outputs(path, model.graph, outputs)
-        imported = _import(path, model, source, shapes, rewrite)
+        try:
+            imported = _import(path, model, source, shapes, rewrite)
+        except ConversionError as error:
+            raise ConversionError(f"{path}: {error.message}", hint=error.hint) from error
         files.check_unchanged()
     return imported
 

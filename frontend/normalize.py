@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 from onnxscript.optimizer import fold_constants
 
-from ..errors import ModelError
+from ..errors import ConversionError, ModelError
 from .function_bodies import inline_function_bodies
 from .input_shapes import UserShapes, resolve_inputs
 
@@ -28,23 +30,37 @@ _KEPT = "_kept"
 def normalize(model: ir.Model, path: Path) -> ir.Model:
     """Inline functions, lift ``Constant`` nodes to initializers, fold what the file alone decides, drop dead code."""
     try:
-        common.InlinePass()(model)
-        inline_function_bodies(model)
-        common.RemoveUnusedNodesPass()(model)
-        _fold(model)
-        common.RemoveUnusedNodesPass()(model)
+        with _quiet("onnxscript", "onnx_ir"):
+            common.InlinePass()(model)
+            inline_function_bodies(model)
+            common.RemoveUnusedNodesPass()(model)
+            _fold(model)
+            common.RemoveUnusedNodesPass()(model)
+    except ConversionError:
+        raise
     except Exception as error:
         raise ModelError(f"{path}: the graph can't be normalised: {error}") from error
     return model
+
+
+@contextmanager
+def _quiet(*names: str) -> Iterator[None]:
+    """Without the warnings, with tracebacks, of passes that go on without what they could not infer."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _fold(model: ir.Model) -> None:
     kept = [node for node in ir.traversal.RecursiveGraphIterator(model.graph) if node.op_type in _NOT_FOLDED]
     for node in kept:
         node.op_type += _KEPT
-    noisy = logging.getLogger("onnxscript")
-    level = noisy.level
-    noisy.setLevel(logging.ERROR)
     try:
         fold_constants(
             model,
@@ -54,6 +70,5 @@ def _fold(model: ir.Model) -> None:
             should_fold=lambda node: False if node.op_type.endswith(_KEPT) else None,
         )
     finally:
-        noisy.setLevel(level)
         for node in kept:
             node.op_type = node.op_type.removesuffix(_KEPT)

@@ -19,6 +19,7 @@ from .fold_affine import fold_affine
 from .fold_constants import fold_constants
 from .legalize import legalize
 from .lift_conv1d import lift_conv1d
+from .mark_resizing import mark_resizing
 from .name_dims import name_dims
 from .order_bindings import order_bindings
 from .order_scalars import order_scalars
@@ -63,7 +64,6 @@ def _tvm(*passes: tvm.transform.Pass) -> Run:
 
 
 _CLEAN = _tvm(T.CanonicalizeBindings(), T.DeadCodeElimination())
-_GROUP = _tvm(T.AnnotateTIROpPattern(), T.FuseOps())
 _FUSE = _tvm(T.FuseTIR(), T.DeadCodeElimination())
 
 PIPELINE: tuple[Step, ...] = (
@@ -84,7 +84,9 @@ PIPELINE: tuple[Step, ...] = (
     Step("name_dims", "O1", _counted(name_dims)),  # before fusion, which compares dims by structure
     Step("order_scalars", "O0", _counted(order_scalars)),
     Step("to_dataflow", "O1", _counted(to_dataflow)),
-    Step("group", "O1", _GROUP),
+    Step("annotate", "O1", _tvm(T.AnnotateTIROpPattern())),
+    Step("mark_resizing", "O1", _counted(mark_resizing)),
+    Step("group", "O1", _tvm(T.FuseOps())),
     Step("unify_scalars", "O1", _counted(unify_scalars)),
     Step("order_fused_scalars", "O1", _counted(order_scalars)),
     Step("fuse", "O1", _FUSE),

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import onnx.helper as oh
 import pytest
 from onnx.parser import parse_model
 from onnx_check import Case, Const, case, check_cases, check_model
+from tiny_models import save
+
+from onnxkiln.errors import ConversionError
+from onnxkiln.frontend import import_model
 
 rng = np.random.default_rng(8)
 
@@ -37,6 +42,20 @@ def test_bodies_that_depend_on_the_node(dims: str) -> None:
 def test_attention() -> None:
     q, k, v = floats(2, 3, 4, 8), floats(2, 3, 6, 8), floats(2, 3, 6, 8)
     check_cases([case("Attention", q, k, v), case("Attention", q, k, v, is_causal=1, scale=0.3)], opset=24, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("types", "words"), [
+    ((1, 10, 1), "node 'att' (Attention): inputs of one type are needed; Q is float32, K is float16"),
+    ((10, 10, 1), "node 'att' (Attention): inputs of one type are needed; Q is float16, V is float32"),
+])  # fmt: skip
+def test_inputs_of_one_type_are_asked_for_at_the_node_and_not_inside_its_body(types, words, tmp_path) -> None:
+    inputs = [oh.make_tensor_value_info(name, kind, [1, 2, 3, 4]) for name, kind in zip("qkv", types, strict=True)]
+    output = oh.make_tensor_value_info("y", types[0], [1, 2, 3, 4])
+    graph = oh.make_graph([oh.make_node("Attention", ["q", "k", "v"], ["y"], name="att")], "g", inputs, [output])
+    path = save(oh.make_model(graph, opset_imports=[oh.make_opsetid("", 23)], ir_version=10), tmp_path)
+    with pytest.raises(ConversionError) as caught:
+        import_model(path)
+    assert words in str(caught.value) and str(path) in str(caught.value)
 
 
 def test_in_a_subgraph() -> None:

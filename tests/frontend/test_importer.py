@@ -71,7 +71,8 @@ def test_a_refused_argument_names_its_node(tmp_path):
     nodes = [oh.make_node("Unsqueeze", ["x", "axes"], ["y"], name="too_far")]
     error = refused(model_of(nodes, [value("x")], [value("y", ["n", 1])], initializer=[axes]), tmp_path)
     assert isinstance(error, ConversionError)
-    assert str(error).startswith("main: node 'too_far' (ai.onnx.Unsqueeze, opset 20): axis 5 does not exist")
+    where = f"{tmp_path / 'model.onnx'}: main: node 'too_far' (ai.onnx.Unsqueeze, opset 20)"
+    assert str(error).startswith(f"{where}: axis 5 does not exist")
 
 
 @pytest.mark.parametrize(
@@ -156,3 +157,25 @@ def test_inner_graphs_see_and_do_not_change_outer_values():
     x = np.array([1.0, 2.0], np.float32)
     np.testing.assert_array_equal(model({"c": np.array(True), "x": x})[0], x * 6)
     np.testing.assert_array_equal(model({"c": np.array(False), "x": x})[0], x * x * 5)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (IndexError("tuple index out of range"), "IndexError: tuple index out of range"),
+        (KeyError("dims"), "KeyError: 'dims'"),
+        (ZeroDivisionError("division by zero"), "ZeroDivisionError: division by zero"),
+        (OverflowError(), "OverflowError"),
+        (ValueError("no such mode"), "(ai.onnx.Neg, opset 20): no such mode"),
+    ],
+)
+def test_whatever_a_converter_trips_over_names_file_node_and_operator(error, words, tmp_path, monkeypatch):
+    def broken(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("onnxkiln.frontend.converter.lookup", lambda *_: broken)
+    path = save(model_of([oh.make_node("Neg", ["x"], ["y"], name="minus")], [value("x")], [value("y")]), tmp_path)
+    with pytest.raises(ConversionError) as caught:
+        import_model(path)
+    assert str(caught.value).startswith(f"{path}: main: node 'minus' (ai.onnx.Neg, opset 20): ")
+    assert words in str(caught.value) and caught.value.__cause__.__cause__ is error
