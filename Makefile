@@ -26,7 +26,7 @@ endif
 $(STAMP): pyproject.toml
 	@[ -n "$(PYTHON)" ] || { echo "onnxkiln needs Python 3.11, 3.12 or 3.13: none was found; name one with make PYTHON=..." >&2; exit 1; }
 	$(RUN) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv "$(VENV)"
-	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[compile,dev]'
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[compile,cuda,dev]'
 	@pwd -P > "$(STAMP)"
 
 env: $(STAMP)
@@ -56,7 +56,7 @@ conformance: $(STAMP)
 
 # The engines to compare with are large, so only this target installs them.
 $(STAMP).bench: $(STAMP)
-	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[compile,dev,bench]'
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[compile,cuda,dev,bench]'
 	@touch "$(STAMP).bench"
 
 bench: $(STAMP).bench

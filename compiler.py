@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from .artifacts.cache import describe_request
+from .artifacts.device import DeviceBuild, compile_device
 from .artifacts.export import ExportRequest, check_output, export
 from .artifacts.loader import load
-from .artifacts.manifest import Kernel, PassReport, Source
+from .artifacts.manifest import DeviceKernel, Kernel, PassReport, Source
 from .artifacts.session import Session
 from .contract import Contract
 from .errors import UsageError
@@ -22,6 +23,7 @@ from .frontend.model_tensors import MAX_BYTES
 from .frontend.normalize import UserShapes
 from .passes.lift_weights import lift_weights
 from .passes.lower import build
+from .passes.lower_gpu import build_gpu
 from .passes.pipeline import Pipeline, StepReport, steps_for
 from .passes.schedule_functions import KernelReport, schedule_functions
 from .quantization.settings import settings_of
@@ -131,11 +133,16 @@ def _compile_for(
     report("optimize", 1, 1)
     libraries: list[tuple[Target, Any]] = []
     kernels: list[KernelReport] = []
+    device: DeviceBuild | None = None
     for target in targets:
         scheduled, kernels = schedule_functions(module, target, lambda done, total: report("schedule", done, total))
         scheduled = pipeline.finish(scheduled, target)
         report("build", 0, 1)
-        libraries.append((target, build(scheduled, target)))
+        if target.is_gpu:
+            executable, device = _build_for_gpu(scheduled, target, pipeline, report)
+            libraries.append((target, executable))
+        else:
+            libraries.append((target, build(scheduled, target)))
         report("build", 1, 1)
     source = imported.source
     return ExportRequest(
@@ -147,7 +154,17 @@ def _compile_for(
         passes=[_pass_report(step) for step in pipeline.reports],
         kernels=[_kernel(kernel) for kernel in kernels],
         include_runtime=include_runtime,
+        device=device,
     )
+
+
+def _build_for_gpu(scheduled: Any, target: Target, pipeline: Pipeline, report: Progress) -> tuple[Any, DeviceBuild]:
+    program = build_gpu(scheduled, target)
+    pipeline.dump_text(program.source, "kernels.cu")
+    kernels = [DeviceKernel(k.name, k.arguments, k.launch, k.threads) for k in program.kernels]
+    report("device", 0, 1)
+    device = compile_device(program.source, kernels, target.gpus, lambda done, total: report("device", done, total))
+    return program.executable, device
 
 
 def _pass_report(step: StepReport) -> PassReport:

@@ -10,11 +10,12 @@ import functools
 import os
 import platform
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from .errors import UsageError
+from .gpus import DEFAULT, Gpu, parse_gpus
 
 _V1 = frozenset({"cmov", "cx8", "fxsr", "mmx", "sse", "sse2"})
 _V2 = _V1 | {"cx16", "popcnt", "sahf", "sse3", "sse4.1", "sse4.2", "ssse3"}
@@ -70,7 +71,8 @@ class Target:
     """One kind of machine to compile for.
 
     ``name`` is the user's word; ``features`` are those beyond the level ``isa``; ``threads`` the physical cores;
-    ``l1`` and ``l2`` the data caches of one core, in bytes.
+    ``l1`` and ``l2`` the data caches of one core, in bytes. With ``gpus``, oldest first, the model is compiled for each
+    of them, and the rest describes the host that starts the kernels.
     """
 
     name: str
@@ -79,6 +81,7 @@ class Target:
     l1: int
     l2: int
     features: tuple[str, ...] = ()
+    gpus: tuple[Gpu, ...] = ()
 
     @property
     def mcpu(self) -> str:
@@ -100,8 +103,16 @@ class Target:
         """Whether this machine's architecture is the target's (it may still lack features)."""
         return self.isa.architecture == host_architecture()
 
+    @property
+    def is_gpu(self) -> bool:
+        """Whether the model's tensors live and are computed on a GPU."""
+        return bool(self.gpus)
+
     def tvm_json(self) -> dict[str, Any]:
-        """The dict that ``tvm.target.Target`` takes."""
+        """The dict that ``tvm.target.Target`` takes: for GPUs the oldest, as one source serves them all."""
+        if self.gpus:
+            host = replace(self, gpus=()).tvm_json()
+            return {"kind": "cuda", "arch": self.gpus[0].name, "host": host}
         attributes = [f"+{feature}" for feature in self.features]
         if self.vector_lanes == 16:
             # LLVM's own vectorisers stay at 256 bits on this level unless told otherwise.
@@ -117,9 +128,13 @@ class Target:
 def parse(text: str) -> list[Target]:
     """Read ``cpu``, ``cpu:x86-64-v3``, ``cpu:aarch64`` or several with commas, in the user's order.
 
+    ``cuda`` means the GPUs of ``gpus.DEFAULT``, ``cuda:sm_80,sm_90`` the named ones; ``host=aarch64`` among these names
+    what starts the kernels (default: any processor of this machine's architecture).
     Raises UsageError for an unknown, empty or repeated target, and for kinds that aren't built yet.
     """
     names = [name.strip() for name in text.split(",")]
+    if names[0].split(":")[0] == "cuda":
+        return [_parse_cuda(names, text)]
     targets = [_parse_one(name, text) for name in names]
     seen: dict[str, str] = {}
     for target in targets:
@@ -133,11 +148,14 @@ def parse(text: str) -> list[Target]:
 
 
 def _parse_one(name: str, text: str) -> Target:
-    choices = ", ".join(["cpu (this machine)", *(f"cpu:{isa}" for isa in ISAS)])
+    choices = ", ".join(["cpu (this machine)", *(f"cpu:{isa}" for isa in ISAS), "cuda", "cuda:sm_90"])
     if name == "cpu":
         return host()
     if name.split(":")[0] == "cuda":
-        raise UsageError(f"target {name!r}: CUDA is not built yet", hint=f"use one of {choices}")
+        raise UsageError(
+            f"target {text!r}: one artifact holds code for processors or for GPUs",
+            hint=f"compile twice: for cuda, and for {choices}",
+        )
     if name.startswith("{"):
         raise UsageError("targets in TVM's JSON form are not built yet", hint=f"use one of {choices}")
     kind, _, level = name.partition(":")
@@ -147,6 +165,25 @@ def _parse_one(name: str, text: str) -> Target:
     isa = ISAS[level]
     # Nothing of this machine: the same target gives the same artifact wherever it is compiled.
     return Target(name, isa, _DEFAULT_THREADS, _DEFAULT_L1, _DEFAULT_L2.get(level, _DEFAULT_L2_OTHER))
+
+
+def _parse_cuda(names: list[str], text: str) -> Target:
+    first = names[0].partition(":")
+    words = [first[2], *names[1:]] if first[1] else names[1:]
+    others = [word for word in words if word.split(":")[0] in ("cpu", "cuda")]
+    if others:
+        raise UsageError(
+            f"target {text!r}: one artifact holds code for processors or for GPUs, and each once",
+            hint="name GPUs as cuda:sm_80,sm_90; compile a second artifact for processors",
+        )
+    hosts = [word.removeprefix("host=") for word in words if word.startswith("host=")]
+    gpus = [word for word in words if not word.startswith("host=")]
+    if len(hosts) > 1 or any(host not in ISAS for host in hosts):
+        raise UsageError(f"target {text!r}: host= takes one of {', '.join(ISAS)}", hint="leave host= out for this one")
+    own = next((isa.name for isa in ISAS.values() if isa.architecture == host_architecture()), "x86-64-v1")
+    isa = ISAS[hosts[0] if hosts else own]
+    threads, l2 = _DEFAULT_THREADS, _DEFAULT_L2.get(isa.name, _DEFAULT_L2_OTHER)
+    return Target(text, isa, threads, _DEFAULT_L1, l2, gpus=parse_gpus(gpus or DEFAULT, text))
 
 
 def host() -> Target:

@@ -33,6 +33,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 _FOLDERS = ("artifacts", "frontend", "passes", "quantization", "schedules", "tuning")
 _SOURCES = {".c", ".h", ".json", ".jsonl", ".ll", ".py"}
 _FOLDING = ("numpy", "onnx", "onnx-ir", "onnxscript")
+_CUDA = ("nvidia-cuda-nvrtc", "nvidia-cuda-runtime", "nvidia-cuda-cccl")
 
 
 def describe_request(target: str, shapes: Shapes | None, level: str, **options: Any) -> dict[str, Any]:
@@ -50,7 +51,7 @@ def describe_request(target: str, shapes: Shapes | None, level: str, **options: 
         "level": level,
         "shapes": {name: [_dim(dim) for dim in dims] for name, dims in sorted((shapes or {}).items())},
         **{name: value for name, value in sorted(options.items()) if value not in (None, [])},
-        "versions": _versions(),
+        "versions": _versions(_CUDA if any(one.is_gpu for one in targets) else ()),
         "linkers": sorted({_linker(find_compiler(one)) for one in targets}),
         "compiler": _sources_digest(),
     }
@@ -145,7 +146,8 @@ def _shown(value: Any) -> str:
 
 
 def _machine(target: Target) -> dict[str, Any]:
-    return {**target.tvm_json(), "l1": target.l1, "l2": target.l2}
+    machine = {**target.tvm_json(), "l1": target.l1, "l2": target.l2}
+    return {**machine, "gpus": [gpu.name for gpu in target.gpus]} if target.is_gpu else machine
 
 
 def _dim(dim: int | str | DimRange | None) -> int | str | list[int | None] | None:
@@ -160,9 +162,9 @@ def shapes_of(request: Mapping[str, Any]) -> dict[str, list[int | str | DimRange
     }
 
 
-def _versions() -> dict[str, str | None]:
+def _versions(more: Sequence[str]) -> dict[str, str | None]:
     ours = {"onnxkiln": VERSION, "apache-tvm": TVM_VERSION, "apache-tvm-ffi": FFI_VERSION}
-    return {**ours, **{name: installed(name) for name in _FOLDING}}
+    return {**ours, **{name: installed(name) for name in (*_FOLDING, *more)}}
 
 
 @functools.cache

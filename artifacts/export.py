@@ -7,7 +7,7 @@ import importlib.util
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,15 @@ from ..errors import ArtifactError, ToolchainError
 from ..targets import Target
 from ..versions import FFI_VERSION, TVM_VERSION, VERSION
 from . import manifest as format_
+from .device import DeviceBuild
 from .linking import Exportable, link
-from .manifest import FileEntry, Kernel, Library, Manifest, PassReport, Source, Versions
+from .manifest import Device, FileEntry, Kernel, Library, Manifest, PassReport, Source, Versions
 from .staging import refuse_existing, staged_folder
 from .weights import write_weights
 
 WEIGHTS_FILE = "weights.bin"
 RUNTIME_FILE = "runtime/libtvm_runtime.so"
+DEVICE_RUNTIME_FILE = "runtime/libtvm_runtime_cuda.so"
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class ExportRequest:
     tuning_records: Sequence[Mapping[str, Any]] = ()
     include_runtime: bool = True
     request: Mapping[str, Any] | None = None
+    device: DeviceBuild | None = None
 
 
 def export(request: ExportRequest, output: Path, force: bool = False) -> Path:
@@ -71,8 +74,9 @@ def export(request: ExportRequest, output: Path, force: bool = False) -> Path:
 def _write(folder: Path, request: ExportRequest) -> None:
     libraries = [_link(folder, request, index) for index in range(len(request.libraries))]
     weights, weights_entry = write_weights(folder, WEIGHTS_FILE, request.weights)
-    runtime = _copy_runtime(folder) if _wants_runtime(request) else None
-    paths = [library.path for library in libraries] + ([runtime] if runtime else [])
+    runtime = _copy_runtime(folder, RUNTIME_FILE) if _wants_runtime(request) else None
+    device = _write_device(folder, request.device, runtime is not None) if request.device else None
+    paths = [library.path for library in libraries] + ([runtime] if runtime else []) + _device_paths(device)
     files = [weights_entry, *(_entry(folder, path) for path in paths)]
     manifest = Manifest(
         created_by=Versions(VERSION, TVM_VERSION, FFI_VERSION),
@@ -89,6 +93,7 @@ def _write(folder: Path, request: ExportRequest) -> None:
         quantization=request.quantization,
         tuning_records=tuple(request.tuning_records),
         request=request.request,
+        device=device,
     )
     data = manifest.to_bytes()
     format_.from_bytes(data)  # What is written must be readable: a defect shows here, not at a user's.
@@ -117,16 +122,29 @@ def _wants_runtime(request: ExportRequest) -> bool:
     return request.include_runtime and all(target.is_native for target, _ in request.libraries)
 
 
-def _copy_runtime(folder: Path) -> str:
+def _write_device(folder: Path, built: DeviceBuild, with_runtime: bool) -> Device:
+    for path, data in built.files:
+        (folder / path).parent.mkdir(exist_ok=True)
+        (folder / path).write_bytes(data)
+    return replace(built.device, runtime=_copy_runtime(folder, DEVICE_RUNTIME_FILE) if with_runtime else None)
+
+
+def _device_paths(device: Device | None) -> list[str]:
+    if device is None:
+        return []
+    return [code.path for code in device.codes] + ([device.runtime] if device.runtime else [])
+
+
+def _copy_runtime(folder: Path, path: str) -> str:
     package = importlib.util.find_spec("tvm")
     if package is None or package.origin is None:
         raise ToolchainError("TVM is not installed", hint=f"pip install apache-tvm=={TVM_VERSION}")
-    source = Path(package.origin).parent / "lib" / Path(RUNTIME_FILE).name
+    source = Path(package.origin).parent / "lib" / Path(path).name
     if not source.is_file():
         raise ToolchainError(f"{source} is missing: TVM's installation is damaged", hint="install apache-tvm again")
-    (folder / RUNTIME_FILE).parent.mkdir()
-    shutil.copyfile(source, folder / RUNTIME_FILE)
-    return RUNTIME_FILE
+    (folder / path).parent.mkdir(exist_ok=True)
+    shutil.copyfile(source, folder / path)
+    return path
 
 
 def _entry(folder: Path, path: str) -> FileEntry:

@@ -36,6 +36,8 @@ def load(
     if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 1):
         raise UsageError(f"threads must be a positive number; found {threads!r}")
     with OpenArtifact(Path(path)) as artifact:
+        if artifact.manifest.device is not None:
+            raise UsageError(f"{path} is compiled for GPUs, which the loader can't run yet", hint="compile it for cpu")
         library = choose_library(artifact.manifest)
         with _Verification(artifact, full=verify == "full"):
             from .starting import start_session  # NumPy and tvm_ffi, which take as long as digests do

@@ -17,12 +17,13 @@ from typing import Any
 
 from ..contract import Contract
 from ..errors import IntegrityError, VersionError
+from .cubin import KernelUse
 from .decode import DecodeError, decode
 
 FILE_NAME = "manifest.json"
 FORMAT = "onnxkiln-artifact"
-SCHEMA = (1, 1)
-"""1.1 added ``request``."""
+SCHEMA = (1, 2)
+"""1.1 added ``request``, 1.2 ``device``."""
 
 ALIGNMENT = 64
 """Every weight starts at a multiple of this many bytes: a cache line, and the widest vector register."""
@@ -106,6 +107,42 @@ class Kernel:
 
 
 @dataclass(frozen=True)
+class DeviceKernel:
+    """How the host starts a kernel: dtypes of its arguments ("handle" is a pointer), then ``launch``, the names of the
+    sizes that follow them. ``threads`` are those of one block."""
+
+    name: str
+    arguments: tuple[str, ...]
+    launch: tuple[str, ...]
+    threads: int
+
+
+@dataclass(frozen=True)
+class DeviceCode:
+    """The kernels for one GPU architecture (compute capability times ten).
+
+    ``form`` is "cubin", machine code, or "ptx", which the driver of this and every later architecture compiles;
+    ``uses`` says for machine code what each kernel takes.
+    """
+
+    path: str
+    form: str
+    architecture: int
+    uses: tuple[KernelUse, ...] = ()
+
+
+@dataclass(frozen=True)
+class Device:
+    """The GPU's part of an artifact. ``toolkit`` is the version of CUDA that made it, ``runtime`` TVM's library that
+    starts kernels."""
+
+    toolkit: str
+    codes: tuple[DeviceCode, ...]
+    kernels: tuple[DeviceKernel, ...]
+    runtime: str | None = None
+
+
+@dataclass(frozen=True)
 class FileEntry:
     """A file of the artifact: POSIX path inside the folder, sha256 in hex, size in bytes."""
 
@@ -117,7 +154,7 @@ class FileEntry:
 @dataclass(frozen=True)
 class Manifest:
     """All of it. ``runtime`` is the bundled TVM runtime's path; ``threads`` the physical cores compiled for;
-    ``request`` what was asked for (``cache.describe_request``)."""
+    ``request`` what was asked for (``cache.describe_request``); ``device`` is None for code that runs on processors."""
 
     created_by: Versions
     source: Source
@@ -133,6 +170,7 @@ class Manifest:
     quantization: Mapping[str, Any] | None = None
     tuning_records: tuple[Mapping[str, Any], ...] = ()
     request: Mapping[str, Any] | None = None
+    device: Device | None = None
     format: str = FORMAT
     schema: str = f"{SCHEMA[0]}.{SCHEMA[1]}"
 
@@ -185,6 +223,10 @@ def _check(manifest: Manifest) -> None:
             raise DecodeError(f"files: {entry.path}: bad sha256 or size")
     used = [manifest.weights.path, *(library.path for library in manifest.libraries)]
     used += [manifest.runtime] if manifest.runtime else []
+    if manifest.device:
+        used += [code.path for code in manifest.device.codes]
+        used += [manifest.device.runtime] if manifest.device.runtime else []
+        _check_device(manifest.device)
     for path in used:
         if path not in listed:
             raise DecodeError(f"{path!r} is used but not among files")
@@ -194,6 +236,16 @@ def _check(manifest: Manifest) -> None:
         raise DecodeError(f"threads: {manifest.threads}")
     _check_contract(manifest.contract)
     _check_weights(manifest)
+
+
+def _check_device(device: Device) -> None:
+    if not re.fullmatch(r"\d{1,4}\.\d{1,4}", device.toolkit):
+        raise DecodeError(f"device: toolkit {device.toolkit!r} is not a version")
+    for code in device.codes:
+        if code.form not in ("cubin", "ptx") or code.architecture < 1:
+            raise DecodeError(f"device: {code.path}: {code.form!r} for architecture {code.architecture}")
+    if not device.codes and device.kernels:
+        raise DecodeError("device: kernels without code")
 
 
 def _check_contract(contract: Contract) -> None:

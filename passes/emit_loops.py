@@ -10,6 +10,8 @@ The function's parameters are (index, trip count, condition, sizes, states..., c
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import tvm
 from tvm import relax
 from tvm.relax import vm_build
@@ -44,8 +46,12 @@ def build(
     target: tvm.target.Target,
     relax_pipeline: tvm.transform.Pass,
     tir_pipeline: str | tvm.transform.Pass,
+    link: Callable[..., relax.VMExecutable] | None = None,
 ) -> relax.VMExecutable:
-    """``relax.build`` for modules that may hold loops."""
+    """``relax.build`` for modules that may hold loops.
+
+    ``link(builder, functions)`` compiles the functions in TVM's place.
+    """
     with target:
         mod = relax_pipeline(_trusting(mod))
     attributes = mod.attrs or {}
@@ -60,6 +66,8 @@ def build(
     if loops:
         for name, function in ((_MORE, _more), (_NEXT, _next)):
             rest.update_func(tvm.ir.GlobalVar(name), function.with_attr("global_symbol", name))
+    if link is not None:
+        return link(builder, vm_build._filter_tir(rest))
     return vm_build._vmlink(
         builder,
         target,

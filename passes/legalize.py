@@ -25,6 +25,10 @@ def _keep_view(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
 _VIEWS = {f"relax.{name}": _keep_view for name in ("expand_dims", "squeeze", "flatten")}
 
 
+def _as_tvm(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+    return tvm.ir.Op.get(op_name(call)).get_attr("FLegalize")(builder, call)
+
+
 def _of_single_elements(legalize_reduction: Legalizer) -> Legalizer:
     """A sum, mean, maximum... over axes of size 1 is its operand in another shape: a view too."""
 
@@ -40,8 +44,8 @@ def _of_single_elements(legalize_reduction: Legalizer) -> Legalizer:
 
 def legalize(mod: tvm.IRModule, target: Target) -> tvm.IRModule:
     """Every operator but reshapes becomes a call of a function in the module."""
-    reductions = reduction_legalizers(target.vector_lanes)
+    reductions = {} if target.is_gpu else reduction_legalizers(target.vector_lanes)
     for kind in ("relax.sum", "relax.mean", "relax.max", "relax.min", "relax.prod"):
-        reductions[kind] = _of_single_elements(reductions[kind])
+        reductions[kind] = _of_single_elements(reductions.get(kind, _as_tvm))
     pools = {f"relax.nn.max_pool{axes}d": max_pool for axes in (1, 2, 3)}
     return relax.transform.LegalizeOps({**_VIEWS, **pools, **reductions}, skip_ops=["relax.reshape"])(mod)

@@ -21,10 +21,11 @@ def build(mod: tvm.IRModule, target: Target) -> relax.VMExecutable:
     """Compile a scheduled module for one target. ``main(*inputs, weights)`` returns an array of outputs."""
     tvm_target = tvm.target.Target(target.tvm_json())
     with tvm.transform.PassContext(opt_level=3, config=BUILD_CONFIG):
-        return emit_loops.build(mod, tvm_target, _lowering(), tir_pipeline.register())
+        return emit_loops.build(mod, tvm_target, lowering(), tir_pipeline.register())
 
 
-def _lowering() -> tvm.transform.Pass:
+def lowering() -> tvm.transform.Pass:
+    """From the call graph to calls of the virtual machine's builtins."""
     return tvm.transform.Sequential(
         [
             T.ToNonDataflow(),

@@ -41,11 +41,14 @@ Run = Callable[[tvm.IRModule, Target], tuple[tvm.IRModule, int | None]]
 
 @dataclass(frozen=True)
 class Step:
-    """``run`` returns the module and how often the pass applied (None where TVM doesn't say)."""
+    """``run`` returns the module and how often the pass applied (None where TVM doesn't say).
+
+    ``machines`` are the kinds of target that it is for."""
 
     name: str
     level: str
     run: Run
+    machines: tuple[str, ...] = ("cpu", "gpu")
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ PIPELINE: tuple[Step, ...] = (
     Step("fold_layout_constants", "O2", _counted(fold_constants)),
     Step("clean_layout", "O2", _CLEAN),
     Step("copy_aliased_outputs", "O0", _counted(copy_aliased_outputs)),
-    Step("select_kernels", "O1", select_kernels),
+    Step("select_kernels", "O1", select_kernels, ("cpu",)),
     Step("legalize", "O0", lambda mod, target: (legalize(mod, target), None)),
     Step("name_dims", "O1", _counted(name_dims)),  # before fusion, which compares dims by structure
     Step("order_scalars", "O0", _counted(order_scalars)),
@@ -96,7 +99,7 @@ PIPELINE: tuple[Step, ...] = (
 """Before scheduling."""
 
 FINISHING: tuple[Step, ...] = (
-    Step("vectorize_math", "O0", _counted(vectorize_math)),
+    Step("vectorize_math", "O0", _counted(vectorize_math), ("cpu",)),
     Step("relax_alignment", "O0", _counted(relax_alignment)),
 )
 """On scheduled functions, which no longer need to look simple."""
@@ -129,7 +132,8 @@ class Pipeline:
         return self._run(steps_for(self.level, FINISHING), mod, target)
 
     def _run(self, steps: list[Step], mod: tvm.IRModule, target: Target) -> tvm.IRModule:
-        for step in steps:
+        machine = "gpu" if target.is_gpu else "cpu"
+        for step in (step for step in steps if machine in step.machines):
             start = time.perf_counter()
             try:
                 mod, applied = step.run(mod, target)
@@ -141,6 +145,12 @@ class Pipeline:
             self.reports.append(StepReport(step.name, applied, time.perf_counter() - start))
             self.dump_module(mod, step.name)
         return mod
+
+    def dump_text(self, text: str, name: str) -> None:
+        """Write ``text`` beside the modules, if they are dumped."""
+        if self.dump is not None:
+            self.dump.mkdir(parents=True, exist_ok=True)
+            (self.dump / name).write_text(text)
 
     def dump_module(self, mod: tvm.IRModule, name: str) -> None:
         if self.dump is not None:

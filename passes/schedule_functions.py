@@ -10,6 +10,7 @@ import tvm
 from tvm import relax, tirx
 from tvm.relax.expr_functor import PyExprVisitor, visitor
 
+from ..schedules.gpu.dispatch import schedule_for_gpu
 from ..schedules.template import Scheduled, schedule_function
 from ..targets import Target
 from .bindings import relax_functions
@@ -59,7 +60,11 @@ def schedule_functions(
     scheduled = mod.clone()
     reports = []
     for index, (gv, function) in enumerate(functions):
-        result = schedule_function(function, target, chosen.get(gv.name_hint))
+        result = (
+            schedule_for_gpu(function, target)
+            if target.is_gpu
+            else schedule_function(function, target, chosen.get(gv.name_hint))
+        )
         scheduled.update_func(gv, _finished(function, result))
         reports.append(_report(gv.name_hint, result, counter.calls[gv.name_hint]))
         if progress:

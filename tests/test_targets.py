@@ -12,6 +12,7 @@ import tvm
 
 from onnxkiln import targets
 from onnxkiln.errors import UsageError
+from onnxkiln.gpus import GPUS
 
 
 def write_cpuinfo(folder: Path, *flags: str) -> Path:
@@ -109,16 +110,43 @@ def test_parse_gives_lanes_and_tvms_name() -> None:
         ("", "unknown target ''"),
         ("cpu,,", "unknown target ''"),
         ("gpu", "unknown target 'gpu'"),
-        ("cuda", "not built yet"),
-        ("cuda:sm_90", "not built yet"),
+        ("cuda:sm_91", "'sm_91' is not known"),
+        ("cuda:", "'' is no GPU architecture"),
+        ("cuda:sm_90,sm_90", "sm_90 occurs twice"),
+        ("cuda:sm_90,ampere", "'ampere' is no GPU architecture"),
+        ("cuda,cpu", "for processors or for GPUs"),
+        ("cpu,cuda", "for processors or for GPUs"),
+        ("cuda,host=vax", "host= takes one of"),
         ('{"kind": "llvm"}', "not built yet"),
         ("cpu:x86-64-v3,cpu:x86-64-v3", "both mean x86-64-v3"),
     ],
 )
 def test_parse_refuses(text: str, words: str) -> None:
-    with pytest.raises(UsageError, match="cpu") as caught:
+    with pytest.raises(UsageError) as caught:
         targets.parse(text)
     assert words in str(caught.value)
+    assert caught.value.hint
+
+
+def test_cuda_means_four_architectures() -> None:
+    (target,) = targets.parse("cuda")
+    assert [gpu.name for gpu in target.gpus] == ["sm_80", "sm_86", "sm_89", "sm_90"]
+    assert target.isa.architecture == targets.host_architecture()
+    assert target.tvm_json()["arch"] == "sm_80", "one source for all of them"
+
+
+def test_cuda_takes_architectures_and_a_host() -> None:
+    (target,) = targets.parse("cuda:sm_90,sm_80,host=aarch64")
+    assert ([gpu.name for gpu in target.gpus], target.isa.name) == (["sm_80", "sm_90"], "aarch64")
+    assert target.tvm_json()["host"]["mtriple"].startswith("aarch64")
+    assert not targets.parse("cpu")[0].is_gpu
+
+
+def test_machine_code_runs_within_its_major() -> None:
+    gpus = GPUS
+    assert gpus["sm_80"].runs_on(86) and gpus["sm_80"].runs_on(80)
+    assert not gpus["sm_86"].runs_on(87), "a Tegra board"
+    assert not gpus["sm_86"].runs_on(80) and not gpus["sm_80"].runs_on(90) and not gpus["sm_100"].runs_on(90)
 
 
 @pytest.mark.skipif(targets.host_architecture() != "x86_64", reason="x86-64's registers")

@@ -91,3 +91,19 @@ def test_a_damaged_model_is_refused_with_words(kiln, tmp_path, content, words):
 def test_what_is_neither_is_refused(kiln, tmp_path):
     assert "does not exist" in kiln("inspect", tmp_path / "nothing").err
     assert "manifest.json" in kiln("inspect", tmp_path).err
+
+
+def test_what_the_kernels_of_a_gpu_take(kiln, tmp_path):
+    artifact = tmp_path / "artifact"
+    assert kiln("compile", MODEL, "--target", "cuda:sm_90", "-o", artifact).code == 0
+    found = json.loads(kiln("inspect", artifact, "--json").out)["device"]
+    assert [(code["path"], code["architecture"]) for code in found["codes"]] == [
+        ("device/sm_90.cubin", 90),
+        ("device/compute_90.ptx", 90),
+    ]
+    taken = {use["name"]: use for use in found["codes"][0]["kernels"]}
+    assert taken.keys() == found["threads"].keys()
+    assert all(0 < use["registers"] <= 255 and use["shared_bytes"] <= 48 * 1024 for use in taken.values())
+    text = kiln("inspect", artifact).out
+    assert "device code, by NVRTC 13." in text and "shared bytes" in text
+    assert not [name for name in taken if name not in text]

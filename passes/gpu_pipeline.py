@@ -1,0 +1,102 @@
+"""The passes that turn scheduled functions into kernels and the host code that starts them.
+
+TVM's default order for GPUs, but for two things. Common subexpressions are left to NVRTC, as TVM would take some out of
+the kernel and then not pass them. And indices are narrowed to 32 bits only in functions whose sizes are all
+known. With symbolic sizes narrowing leaves functions half done, and later passes then meet int32 < int64.
+"""
+
+from __future__ import annotations
+
+import tvm
+from tvm import s_tir, tirx
+from tvm.tirx.compilation_pipeline import finalize_device_passes, finalize_host_passes
+
+from .guard_launches import guard_launches
+
+
+def _passes() -> list[tvm.transform.Pass]:
+    return [
+        s_tir.transform.CanonicalizeLoop(),
+        s_tir.transform.LowerCrossThreadReduction(),
+        s_tir.transform.LowerInitBlock(),
+        s_tir.transform.PlanAndUpdateBufferAllocationLocation(),
+        s_tir.transform.ConvertBlocksToOpaque(),
+        s_tir.transform.LiftThreadBinding(),
+        s_tir.transform.ManifestSharedMemoryLocalStage(),
+        s_tir.transform.CompactBufferAllocation(),
+        s_tir.transform.LowerAutoCopy(),
+        s_tir.transform.UnifyThreadBinding(),
+        s_tir.transform.LowerMatchBuffer(),
+        s_tir.transform.StmtSimplify(),
+        s_tir.transform.InjectPermutedLayout(),
+        s_tir.transform.AnnotateIrregularLoop(),
+        s_tir.transform.InjectSoftwarePipeline(),
+        s_tir.transform.TransformMmaBufferLayout(),
+        s_tir.transform.LowerOpaqueBlock(),
+        tirx.transform.FlattenBuffer(),
+        tirx.transform.BF16ComputeLegalize(),
+        _narrow_indices(),
+        s_tir.transform.LoopPartition(),
+        tirx.transform.VectorizeLoop(True),
+        s_tir.transform.InjectVirtualThread(),
+        s_tir.transform.InjectDoubleBuffer(),
+        tirx.transform.StorageRewrite(),
+        s_tir.transform.HoistIfThenElse(),
+        tirx.transform.UnrollLoop(),
+        s_tir.transform.RenormalizeSplitPattern(),
+        tirx.transform.StmtSimplify(),
+        tirx.transform.RemoveNoOp(),
+        s_tir.transform.RewriteUnsafeSelect(),
+        tirx.transform.FP8ComputeLegalize(),
+        tirx.transform.VerifyMemory(),
+        tirx.transform.AnnotateEntryFunc(),
+        s_tir.transform.ThreadSync("shared"),
+        s_tir.transform.ThreadSync("shared.dyn"),
+        s_tir.transform.ThreadSync("warp"),
+        s_tir.transform.InferFragment(),
+        s_tir.transform.LowerThreadAllreduce(),
+        s_tir.transform.MergeSharedMemoryAllocations(),
+        guard_launches(),
+        tirx.transform.SplitHostDevice(),
+        tirx.transform.MakePackedAPI(),
+        tirx.transform.FP8StorageLegalize(),
+        tirx.transform.BF16StorageLegalize(),
+    ]
+
+
+def split_modules(mod: tvm.IRModule, target: tvm.target.Target) -> tuple[tvm.IRModule, tvm.IRModule]:
+    """Lower every function of ``mod`` and return (host functions, kernels), each ready for its code generator."""
+    bound = tirx.transform.BindTarget(target)(mod)
+    lowered = tvm.transform.Sequential(_passes())(bound)
+    host = tirx.transform.Filter(_is_host)(lowered)
+    device = tirx.transform.Filter(lambda function: not _is_host(function))(lowered)
+    return finalize_host_passes()(host), finalize_device_passes()(device)
+
+
+def _is_host(function: tirx.PrimFunc) -> bool:
+    target = function.attrs.get("target", None)
+    return target is None or target.kind.name in ("llvm", "c")
+
+
+def _narrow_indices() -> tvm.transform.Pass:
+    narrow = tirx.transform.NarrowDataType(32)
+
+    @tvm.transform.module_pass(opt_level=0, name="kiln.NarrowIndices")
+    def run(mod: tvm.IRModule, _context: tvm.transform.PassContext) -> tvm.IRModule:
+        static = {gv: f for gv, f in mod.functions.items() if isinstance(f, tirx.PrimFunc) and not is_symbolic(f)}
+        narrowed = narrow(tvm.IRModule(static, attrs=mod.attrs))
+        result = mod.clone()
+        for gv in static:
+            result.update_func(gv, narrowed[gv.name_hint])
+        return result
+
+    return run
+
+
+def is_symbolic(function: tirx.PrimFunc) -> bool:
+    """Whether a size of one of the function's buffers is known at run time only."""
+    return any(
+        not isinstance(size, tirx.IntImm)
+        for param in function.params
+        for size in (param.shape if tirx.is_buffer_var(param) else [param])
+    )

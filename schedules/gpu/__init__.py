@@ -1,0 +1,1 @@
+"""Schedules for GPUs: every loop that computes is bound to threads."""
