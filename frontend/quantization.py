@@ -14,7 +14,7 @@ from tvm import relax, te, tirx
 
 from ..errors import ConversionError
 from .arith import floordiv
-from .context import Context
+from .context import Context, prim_list
 from .ops.broadcasting import elementwise
 from .values import PrimExpr, Value, as_int, tensor_dtype, tensor_shape
 
@@ -30,6 +30,17 @@ def refuse_other_types(dtype: str, taken: Sequence[str], what: str) -> None:
 def zero_or(value: Value | None, dtype: str) -> Value:
     """The zero point, 0 where it is left out."""
     return np.array(0, dtype) if value is None else value
+
+
+def with_places(ctx: Context, data: Value, axis: int, parameter: Value) -> Value:
+    """The tensor with as many places along ``axis`` as there are scales: checked at run time where they are open."""
+    dims, own = list(tensor_shape(data)), tensor_shape(parameter)
+    if len(own) != 1 or as_int(own[0]) in (None, 1) or not -len(dims) <= axis < len(dims):
+        return data
+    if isinstance(data, np.ndarray) or as_int(dims[axis]) is not None:
+        return data
+    dims[axis] = own[0]
+    return ctx.builder.match_cast(data, relax.TensorType(prim_list(dims), tensor_dtype(data)))
 
 
 def fitted(ctx: Context, parameter: Value, dims: Sequence[PrimExpr], axis: int, block: int = 0) -> Value:

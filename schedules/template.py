@@ -22,6 +22,8 @@ from .generic import apply_generic, is_vectorized
 from .retile import TILE, retile
 
 Parameters = Mapping[str, int]
+MISFITS = (ScheduleError, tvm.error.InternalError)
+"""What TVM raises where a schedule doesn't fit a function: not every primitive refuses in its own words."""
 
 
 class Template(Protocol):
@@ -79,7 +81,7 @@ def schedule_function(function: tirx.PrimFunc, target: Target, parameters: Param
     if parameters is not None:
         try:
             return schedule_with(function, target, parameters)
-        except (ScheduleError, ValueError, KeyError, TypeError) as error:
+        except (*MISFITS, ValueError, KeyError, TypeError) as error:
             return replace(schedule_function(function, target), reason=f"chosen parameters failed: {_message(error)}")
     untouched = reason_to_leave(function)
     if untouched:
@@ -94,7 +96,7 @@ def schedule_function(function: tirx.PrimFunc, target: Target, parameters: Param
             parameters = template.default(schedule, block, target)
             template.apply(schedule, block, parameters, target)
             return _finished(schedule, name, parameters)
-        except ScheduleError as error:
+        except MISFITS as error:
             reason = f"template {name} failed: {_message(error)}"
     schedule = Schedule(tvm.IRModule({"main": function}))
     apply_generic(schedule, target.vector_lanes)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
+from tvm.sym import Analyzer
 
 from ..targets import Target
 from .blocks import PREFETCH_KEY, all_blocks
@@ -65,9 +67,35 @@ def finish_epilogue(schedule: Schedule, anchor: SBlockRV) -> tuple[list[SBlockRV
     blocks = all_blocks(schedule)
     names = [schedule.get(block).name_hint for block in blocks]
     position = names.index(schedule.get(anchor).name_hint)
+    last = _last_of_shape(schedule, anchor, blocks[position + 1 :])
     for block in blocks[position + 1 : -1]:
-        schedule.compute_inline(block)
-    return blocks[:position], blocks[-1]
+        if not block.same_as(last):
+            schedule.compute_inline(block)
+    if not blocks[-1].same_as(last):
+        schedule_block(schedule, blocks[-1], BLOCK)
+    return blocks[:position], last
+
+
+def _last_of_shape(schedule: Schedule, anchor: SBlockRV, behind: list[SBlockRV]) -> SBlockRV:
+    """The last block that computes the anchor's result on in its own shape.
+
+    That is the last one of all, but where a result with an axis of 1 is broadcast by what was fused behind: such a
+    block writes elements of many tiles at once, and needs loops of its own.
+    """
+    shapes = [list(schedule.get(block).writes[0].source.shape) for block in behind]
+    if _same(shapes[0], shapes[-1]):
+        return behind[-1]
+    names, last = {schedule.get(anchor).name_hint}, behind[0]
+    for block, shape in zip(behind, shapes, strict=True):
+        if names & {schedule.get(source).name_hint for source in schedule.get_producers(block)}:
+            names.add(schedule.get(block).name_hint)
+            last = block if _same(shapes[0], shape) else last
+    return last
+
+
+def _same(left: list[Any], right: list[Any]) -> bool:
+    analyzer = Analyzer()
+    return len(left) == len(right) and all(map(analyzer.can_prove_equal, left, right))
 
 
 def prefetch_weights(schedule: Schedule, anchor: SBlockRV) -> None:

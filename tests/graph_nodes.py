@@ -310,6 +310,8 @@ def pool(b: Builder) -> None:
         return
     op = b.choice(["MaxPool", "AveragePool"])
     window = _window(b, x, 2)
+    if "dilations" in window and "auto_pad" in window:
+        window["auto_pad"] = "VALID"  # the evaluator's SAME padding overlooks dilations
     if b.chance(0.3) and "auto_pad" not in window:
         window["ceil_mode"] = 1
     if op == "AveragePool":
@@ -371,10 +373,13 @@ FAMILIES: list[Callable[[Builder], None]] = [
 
 def draw_graph(rng: random.Random, components: int = 5, longest: int = 8) -> Graph:
     """Several components of 1 to ``longest`` nodes each; they meet by chance, as later ones use earlier values."""
+    from graph_control import CONTROL
     from graph_moves import MOVES
+    from graph_quantized import QUANTIZED
+    from graph_selections import SELECTIONS
 
     b = Builder(rng)
-    families = FAMILIES + MOVES
+    families = FAMILIES + MOVES + SELECTIONS + QUANTIZED + CONTROL
     for _ in range(components):
         size, before = rng.randrange(1, longest + 1), len(b.graph.nodes)
         for _ in range(4 * size):

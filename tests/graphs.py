@@ -29,7 +29,7 @@ ASSIGNMENTS = 3
 LARGEST_VALUE = 1e4
 LARGEST_ARRAY = 4000
 SIZES = (1, 1, 2, 3, 4, 5, 7, 8, 13, 16, 17, 31)
-NOISE = {"float32": 3e-6, "float64": 1e-12, "float16": 1e-3}
+NOISE = {"float32": 3e-6, "float64": 1e-12, "float16": 1e-3, "bfloat16": 8e-3}
 """Relative error that a correct implementation may have after each inexact operator, generously."""
 
 
@@ -195,11 +195,11 @@ class Builder:
         axes = tuple(axes)
         arrays = [self.fill(dtype, [axis[i] for axis in axes]) for i in range(ASSIGNMENTS)]
         names = tuple(self.name_axis(axis) for axis in axes)
-        return self._keep(Value(self._name("x"), arrays, arrays, True, "input", names))
+        return self._keep(Value(self.name("x"), arrays, arrays, True, "input", names))
 
     def constant(self, array: Array) -> Value:
         arrays = [np.asarray(array)] * ASSIGNMENTS
-        return Value(self._name("c"), arrays, arrays, True, "constant")
+        return Value(self.name("c"), arrays, arrays, True, "constant")
 
     def ints(self, *numbers: int) -> Value:
         return self.constant(np.array(numbers, dtype=np.int64))
@@ -235,19 +235,23 @@ class Builder:
         self.pool.append(value)
         return value
 
-    def _name(self, prefix: str) -> str:
+    def name(self, prefix: str) -> str:
         self._count += 1
         return f"{prefix}{self._count}"
 
     # Nodes
 
     def node(
-        self, op_type: str, *inputs: Value | None, outputs: int = 1, moves: bool = False, **attributes: Any
-    ) -> list[Value]:
-        """Add a node; ``moves`` says that it adds no rounding error. No values come back where it is not valid."""
-        names = [self._name("v") for _ in range(outputs)]
+        self, op_type: str, *inputs: Value | None, outputs: int = 1, moves: bool = False,
+        captures: Sequence[Value] = (), **attributes: Any,
+    ) -> list[Value]:  # fmt: skip
+        """Add a node; ``moves`` says that it adds no rounding error. No values come back where it is not valid.
+
+        ``captures`` are values that a body among the attributes takes by name.
+        """
+        names = [self.name("v") for _ in range(outputs)]
         proto = oh.make_node(op_type, ["" if v is None else v.name for v in inputs], names, **attributes)
-        known = [v for v in inputs if v is not None]
+        known = [v for v in (*inputs, *captures) if v is not None]
         exact_inputs = all(v.exact for v in known)
         try:
             results = [_evaluate(proto, {v.name: v.arrays[i] for v in known}) for i in range(ASSIGNMENTS)]
@@ -267,7 +271,7 @@ class Builder:
             if not exact_inputs and not all(_close(a, s) for a, s in zip(arrays, shadow)):
                 return []  # ill-conditioned: two right implementations could differ
             made.append(Value(name, arrays, shadow, exact))
-        self.graph.nodes.append(NodeDrawn(proto, list(inputs), made))
+        self.graph.nodes.append(NodeDrawn(proto, [*inputs, *captures], made))
         self.pool += made
         return made
 
@@ -306,7 +310,8 @@ def _evaluate(proto: onnx.NodeProto, feeds: dict[str, Array]) -> list[Array]:
 
 
 def _usable(arrays: list[Array]) -> bool:
-    if len({array.ndim for array in arrays}) != 1 or arrays[0].dtype.kind not in "biuf":
+    kind = arrays[0].dtype
+    if len({array.ndim for array in arrays}) != 1 or (kind.kind not in "biuf" and kind != "bfloat16"):
         return False
     for array in arrays:
         if array.size > LARGEST_ARRAY:

@@ -13,7 +13,7 @@ from ...errors import ConversionError
 from ..context import Context
 from ..node import Node
 from ..registry import converter
-from ..values import PrimExpr, Value, tensor_dtype
+from ..values import PrimExpr, Value, as_int, tensor_dtype
 from .broadcasting import RelaxOp, Scalar, elementwise
 from .elementwise import aligned, exclusive_or
 
@@ -58,6 +58,15 @@ def bitwise_not(ctx: Context, _node: Node, inputs: Sequence[Value]) -> Value:
     return ctx.emit(relax.op.bitwise_not(ctx.tensor(inputs[0])))
 
 
+def _amount(b: PrimExpr, width: int) -> tuple[PrimExpr, PrimExpr]:
+    """(at most the width less 1, whether it is below the width). Between unsigned constants neither is left to TVM,
+    which simplifies comparisons by subtracting, and fails where that gives less than 0."""
+    word, known = str(b.ty.dtype), as_int(b)
+    if known is not None:
+        return tirx.const(min(known, width - 1), word), tirx.const(known < width, "bool")
+    return tirx.min(b, tirx.const(width - 1, word)), tirx.LT(b, tirx.const(width, word))
+
+
 @converter("BitShift", since=11)
 def bit_shift(ctx: Context, node: Node, inputs: Sequence[Value]) -> Value:
     """Shifts by the word's width or more, or by negative amounts, shift everything out.
@@ -72,8 +81,8 @@ def bit_shift(ctx: Context, node: Node, inputs: Sequence[Value]) -> Value:
     def scalar(a: PrimExpr, b: PrimExpr) -> PrimExpr:
         dtype = str(a.ty.dtype)
         word = f"u{dtype.removeprefix('u')}"
-        amount = tirx.min(b.astype(word), tirx.const(width - 1, word)).astype(dtype)
-        fits = tirx.LT(b.astype(word), tirx.const(width, word))
+        amount, fits = _amount(b.astype(word), width)
+        amount = amount.astype(dtype)
         if direction == "LEFT":
             return tirx.Select(fits, (a.astype(word) << amount.astype(word)).astype(dtype), tirx.const(0, dtype))
         rest = a >> amount  # a signed number's sign fills in

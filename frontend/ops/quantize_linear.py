@@ -13,7 +13,7 @@ from tvm import relax, tirx
 
 from ..context import Context
 from ..node import Node
-from ..quantization import LIMITS, dequantize, fitted, quantize, refuse_other_types, saturated, zero_or
+from ..quantization import LIMITS, dequantize, fitted, quantize, refuse_other_types, saturated, with_places, zero_or
 from ..registry import converter
 from ..values import PrimExpr, Value, tensor_dtype, tensor_shape
 from .broadcasting import elementwise
@@ -34,9 +34,11 @@ def _type(node: Node, name: str) -> str | None:
 
 
 def _parameters(ctx: Context, node: Node, data: Value, scale: Value, zero: Value) -> list[Value]:
-    """Scale and zero point as they broadcast to the data."""
-    axis, block, dims = node.attr("axis", 1), node.attr("block_size", 0), tensor_shape(data)
-    return [fitted(ctx, parameter, dims, axis, block) for parameter in (scale, zero)]
+    """The data, and scale and zero point as they broadcast to it."""
+    axis, block = node.attr("axis", 1), node.attr("block_size", 0)
+    if not block:
+        data = with_places(ctx, data, axis, scale)
+    return [data, *(fitted(ctx, parameter, tensor_shape(data), axis, block) for parameter in (scale, zero))]
 
 
 @converter("QuantizeLinear", since=10)
@@ -48,7 +50,7 @@ def quantize_linear(ctx: Context, node: Node, inputs: Sequence[Value | None]) ->
     refuse_other_types(tensor_dtype(data), (*FLOATS, "int32"), "quantizing a tensor")
     dtype = tensor_dtype(zero) if zero is not None else _type(node, "output_dtype") or "uint8"
     refuse_other_types(dtype, tuple(LIMITS), "a quantized tensor")
-    scale, zero = _parameters(ctx, node, data, scale, zero_or(zero, dtype))
+    data, scale, zero = _parameters(ctx, node, data, scale, zero_or(zero, dtype))
     return quantize(ctx, data, scale, zero, _type(node, "precision") or tensor_dtype(scale))
 
 
@@ -60,7 +62,7 @@ def dequantize_linear(ctx: Context, node: Node, inputs: Sequence[Value | None]) 
     refuse_other_types(tensor_dtype(data), INTEGERS, "a quantized tensor")
     dtype = _type(node, "output_dtype") or tensor_dtype(scale)
     refuse_other_types(dtype, FLOATS, "dequantizing to a tensor")
-    scale, zero = _parameters(ctx, node, data, scale, zero_or(zero, tensor_dtype(data)))
+    data, scale, zero = _parameters(ctx, node, data, scale, zero_or(zero, tensor_dtype(data)))
     real = dequantize(ctx, data, scale, zero)
     if isinstance(real, np.ndarray):
         return real.astype(numpy_type(dtype))

@@ -52,7 +52,7 @@ def integer_matmul(
         refuse_other_types(tensor_dtype(value), BYTES, "a factor of an integer product")
     depth = as_int(tensor_shape(right)[-2 if rank(right) > 1 else 0])
     depth = as_int(tensor_shape(left)[-1]) if depth is None else depth
-    parts = None if depth is None else _parts(left, right, left_zero, right_zero, depth)
+    parts = _parts(left, right, left_zero, right_zero, depth) if depth else None
     if parts is None:
         return matmul(ctx, shifted(ctx, left, left_zero, "int32"), shifted(ctx, right, right_zero, "int32"))
     a, b = shifted(ctx, left, left_zero), shifted(ctx, right, right_zero)
