@@ -34,7 +34,9 @@ def compile(
     shapes: Mapping[str, Sequence[int | str | DimRange | None]] | None = None,
     level: str = "O2",
     tune: str | None = None,
-    log: str | None = None,
+    log: str | PathLike[str] | None = None,
+    shipped_log: bool = True,
+    seed: int = 0,
     quantize: str | None = None,
     calibrate: Any = None,
     calibrator: str | None = None,
@@ -46,6 +48,8 @@ def compile(
     max_bytes: int | None = None,
     progress: Callable[[str, int, int], None] | None = None,
     reports: list[Any] | None = None,
+    tuned: list[Any] | None = None,
+    observer: Callable[[Any], None] | None = None,
 ) -> Path:
     """Compile an ONNX file into an artifact folder and return the folder's path.
 
@@ -61,6 +65,12 @@ def compile(
     ``output`` that was made from the same model, options, versions and compiler is left as it is: the only stage is
     then ``UP_TO_DATE``.
 
+    Kernels are scheduled by the tuning log: ``log`` names its file (None: the user's, or that of $ONNXKILN_LOG; "none":
+    no file), ``shipped_log=False`` leaves out the one that comes with the package. ``tune``, "60s" or "200t", is the
+    time or the number of measurements to spend on kernels that this machine has not measured yet; ``seed`` decides
+    which candidates are tried by chance. ``tuned`` is a list that gets an object for each target with what was
+    ``chosen``, the ``measurements`` made and the ``log_hits``; ``observer`` is called with a snapshot after each.
+
     Raises ``KilnError`` (see ``onnxkiln.errors``): what happened, where, and what to do.
     """
     check_compiler()
@@ -68,8 +78,6 @@ def compile(
         "target": target,
         "shapes": shapes,
         "level": level,
-        "tune": tune,
-        "log": log,
         "quantize": quantize,
         "calibrate": calibrate,
         "calibrator": calibrator,
@@ -80,7 +88,14 @@ def compile(
         from .artifacts.cache import describe_request, is_current
 
         # Asked before the compiler is imported: with TVM that takes longer than the answer.
-        if is_current(Path(output), Path(model), describe_request(**options)):
+        def records_differ(manifest: Any) -> list[str]:
+            from .targets import parse
+            from .tuned_records import changed_records, open_log
+
+            with open_log(log, shipped_log) as records:
+                return changed_records(manifest.tuning_records, parse(target), records, tune is not None)
+
+        if is_current(Path(output), Path(model), describe_request(**options), records_differ):
             if progress is not None:
                 progress(UP_TO_DATE, 1, 1)
             return Path(os.path.abspath(output))
@@ -88,6 +103,7 @@ def compile(
 
     dump = None if dump_ir is None else Path(dump_ir)
     rest: dict[str, Any] = {"dump_ir": dump, "force": force, "progress": progress, "reports": reports}
+    rest |= {"tune": tune, "log": log, "shipped_log": shipped_log, "seed": seed, "tuned": tuned, "observer": observer}
     if max_bytes is not None:
         rest["max_bytes"] = max_bytes
     if save_calibration is not None:

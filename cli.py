@@ -22,12 +22,15 @@ from .commands import compile as compile_command
 from .commands import inspect as inspect_command
 from .commands import log as log_command
 from .commands import run as run_command
+from .commands import tune as tune_command
 from .commands import verify as verify_command
 from .commands.output import print_json
 from .errors import KilnError
 
 INTERRUPTED = 130
-_COMMANDS = (compile_command, inspect_command, run_command, verify_command, bench_command, log_command)
+_COMMANDS = (
+    compile_command, tune_command, inspect_command, run_command, verify_command, bench_command, log_command,
+)  # fmt: skip
 
 
 def build_parser() -> argparse.ArgumentParser:

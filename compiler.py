@@ -17,7 +17,6 @@ from .artifacts.loader import load
 from .artifacts.manifest import DeviceKernel, Kernel, PassReport, Source
 from .artifacts.session import Session
 from .contract import Contract
-from .errors import UsageError
 from .frontend import ImportedModel, Rewrite, import_model
 from .frontend.model_tensors import MAX_BYTES
 from .frontend.normalize import UserShapes
@@ -29,6 +28,10 @@ from .passes.schedule_functions import KernelReport, schedule_functions
 from .quantization.settings import settings_of
 from .quantizer import quantize as quantize_model
 from .targets import Target, parse
+from .tuned_records import open_log
+from .tuner import Tuned, Tuning, tune_module
+from .tuning.budget import Budget, parse_budget
+from .tuning.session import Observer
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total)."""
@@ -43,6 +46,8 @@ def compile(
     level: str = "O2",
     tune: str | None = None,
     log: str | None = None,
+    shipped_log: bool = True,
+    seed: int = 0,
     quantize: str | None = None,
     calibrate: Any = None,
     calibrator: str | None = None,
@@ -55,6 +60,8 @@ def compile(
     max_bytes: int = MAX_BYTES,
     progress: Progress | None = None,
     reports: list[StepReport] | None = None,
+    tuned: list[Tuned] | None = None,
+    observer: Observer | None = None,
 ) -> Path:
     """Compile the ONNX file ``model`` into the artifact folder ``output`` and return its path.
 
@@ -62,17 +69,18 @@ def compile(
     folder for the module after each pass. ``outputs`` names values of the graph to give instead of its own outputs.
     ``quantize``, ``calibrate``, ``calibrator`` and ``exclude`` are those of ``quantization.settings``;
     ``save_calibration`` is a file for what calibration found. ``max_bytes`` bounds what the model's tensors take.
-    ``reports`` is a list that gets each pass's name, how often it
-    applied, and its seconds.
-    Raises KilnError: UsageError, ModelError, InputError (calibration data), CompileError, ToolchainError.
+    ``reports`` is a list that gets each pass's name, how often it applied, and its seconds. ``tune`` is a budget such
+    as "60s" or "200t"; ``log`` the tuning log's path, "none", or None for the user's; ``tuned`` is a list that gets,
+    for each target, what was chosen and measured.
+    Raises KilnError: UsageError, ModelError, InputError (calibration data), LogError, CompileError, ToolchainError.
     """
-    _refuse_unbuilt(tune=tune, log=log)
+    budget = None if tune is None else parse_budget(tune)
     settings = settings_of(quantize, calibrate, calibrator, exclude)
     steps_for(level)
     targets = parse(target)
     check_output(Path(output), force)
     asked = describe_request(
-        target, shapes, level, tune=tune, log=log, quantize=quantize, calibrate=calibrate, calibrator=calibrator,
+        target, shapes, level, quantize=quantize, calibrate=calibrate, calibrator=calibrator,
         exclude=list(exclude), include_runtime=include_runtime, outputs=None if outputs is None else list(outputs),
     )  # fmt: skip
     report = progress or (lambda _stage, _done, _total: None)
@@ -88,7 +96,11 @@ def compile(
     report("import", 1, 1)
     dump = Path(dump_ir) if dump_ir is not None else None
     pipeline = Pipeline(level, dump)
-    made = _compile_for(imported, targets, pipeline, include_runtime, report)
+    with open_log(log, shipped_log, write=budget is not None) as records:
+        tuning = Tuning(records, budget, seed, observer=observer)
+        made, chosen = _compile_for(imported, targets, pipeline, include_runtime, report, tuning)
+    if tuned is not None:
+        tuned += chosen
     if reports is not None:
         reports += pipeline.reports
     report_of = quantized.report if quantized is not None else None
@@ -107,17 +119,11 @@ def _opened(
     """The model, rewritten, as a session on this machine: for what has to be measured before it can be decided."""
     imported = import_model(model, shapes, max_bytes=max_bytes, rewrite=rewrite)
     check(imported.contract)
-    made = _compile_for(imported, parse("cpu"), Pipeline(level, None), False, lambda *_: None)
+    made, _ = _compile_for(imported, parse("cpu"), Pipeline(level, None), False, lambda *_: None)
     with tempfile.TemporaryDirectory(prefix="onnxkiln-quantize-") as folder:
         artifact = export(made, Path(folder) / "artifact", False)
         with load(artifact, verify="size") as session:
             yield session
-
-
-def _refuse_unbuilt(**options: Any) -> None:
-    for name, value in options.items():
-        if value is not None:
-            raise UsageError(f"{name}= is not built yet")
 
 
 def _compile_for(
@@ -126,16 +132,21 @@ def _compile_for(
     pipeline: Pipeline,
     include_runtime: bool,
     report: Progress,
-) -> ExportRequest:
+    tuning: Tuning | None = None,
+) -> tuple[ExportRequest, list[Tuned]]:
     report("optimize", 0, 1)
     module = pipeline.optimize(imported.module, targets[0])
     module, weights = lift_weights(module)
     report("optimize", 1, 1)
+    tuned: list[Tuned] = []
     libraries: list[tuple[Target, Any]] = []
     kernels: list[KernelReport] = []
     device: DeviceBuild | None = None
     for target in targets:
-        scheduled, kernels = schedule_functions(module, target, lambda done, total: report("schedule", done, total))
+        tuned.append(tune_module(module, target, imported.contract, weights, tuning) if tuning else Tuned())
+        scheduled, kernels = schedule_functions(
+            module, target, lambda done, total: report("schedule", done, total), tuned[-1].parameters
+        )
         scheduled = pipeline.finish(scheduled, target)
         report("build", 0, 1)
         if target.is_gpu:
@@ -145,7 +156,7 @@ def _compile_for(
             libraries.append((target, build(scheduled, target)))
         report("build", 1, 1)
     source = imported.source
-    return ExportRequest(
+    request = ExportRequest(
         libraries=libraries,
         weights=weights,
         contract=imported.contract,
@@ -153,9 +164,39 @@ def _compile_for(
         level=pipeline.level,
         passes=[_pass_report(step) for step in pipeline.reports],
         kernels=[_kernel(kernel) for kernel in kernels],
+        tuning_records=[
+            {"isa": target.isa.name, **one.to_json()} for target, each in zip(targets, tuned) for one in each.chosen
+        ],
         include_runtime=include_runtime,
         device=device,
     )
+    return request, tuned
+
+
+def tune(
+    model: str | Path,
+    *,
+    target: str = "cpu",
+    shapes: UserShapes | None = None,
+    level: str = "O2",
+    budget: Budget | None = None,
+    log: str | None = None,
+    shipped_log: bool = True,
+    seed: int = 0,
+    max_bytes: int = MAX_BYTES,
+    observer: Observer | None = None,
+) -> list[tuple[Target, Tuned]]:
+    """Measure the kernels of ``model`` into the log, each target's in turn, and go on where it was left.
+
+    Without a ``budget`` nothing is measured: what comes back says what the log knows. Raises KilnError.
+    """
+    steps_for(level)
+    targets = parse(target)
+    imported = import_model(model, shapes, max_bytes=max_bytes)
+    module, weights = lift_weights(Pipeline(level).optimize(imported.module, targets[0]))
+    with open_log(log, shipped_log, write=budget is not None) as records:
+        tuning = Tuning(records, budget, seed, again=True, observer=observer)
+        return [(one, tune_module(module, one, imported.contract, weights, tuning)) for one in targets]
 
 
 def _build_for_gpu(scheduled: Any, target: Target, pipeline: Pipeline, report: Progress) -> tuple[Any, DeviceBuild]:

@@ -14,7 +14,7 @@ import os
 import secrets
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +80,15 @@ def _module_digest(name: str) -> str | None:
     return _digest(Path(found.origin)) if found is not None and found.origin and Path(found.origin).is_file() else None
 
 
-def is_current(output: Path, model: Path, request: Mapping[str, Any]) -> bool:
+def is_current(
+    output: Path,
+    model: Path,
+    request: Mapping[str, Any],
+    further: Callable[[Manifest], list[str]] = lambda manifest: [],
+) -> bool:
     """Whether ``output`` is a whole artifact, made from ``model`` as it is now and from this ``request``.
+
+    ``further`` gives, in words, other differences than the request's.
 
     False when there is nothing to judge: no artifact there, one that doesn't say what it was made from, no such model.
     Raises UsageError, saying what differs, when ``output`` is another build's artifact, or damaged.
@@ -94,7 +101,7 @@ def is_current(output: Path, model: Path, request: Mapping[str, Any]) -> bool:
         manifest = artifact.manifest
         if manifest.request is None or not model.is_file():
             return False
-        differences = _differences(manifest, model, request)
+        differences = _differences(manifest, model, request) or further(manifest)
         if differences:
             raise UsageError(
                 f"output {output} exists and was made otherwise: {'; '.join(differences)}",

@@ -25,9 +25,10 @@ class Exportable(Protocol):
     def export_library(self, file_name: str, **options: Any) -> Any: ...
 
 
-def link(executable: Exportable, target: Target, path: Path) -> None:
+def link(executable: Exportable, target: Target, path: Path, pool: str | None = None) -> None:
     """Write ``executable`` as the shared library ``path`` for ``target``; the same input gives the same bytes.
 
+    ``pool`` is the thread pool's object file where ``compile_pool`` has made it already.
     Raises ToolchainError: no compiler for the architecture, one that fails, or one that links for another.
     """
     compiler = find_compiler(target)
@@ -37,7 +38,7 @@ def link(executable: Exportable, target: Target, path: Path) -> None:
                 str(path),
                 workspace_dir=workspace,
                 cc=compiler,
-                addons=[_compile_pool(compiler, workspace)],
+                addons=[pool or compile_pool(compiler, workspace)],
                 # Debug information would be half of the file, and tells lines of a program that nobody wrote.
                 options=["-pthread", "-Wl,--build-id=none", "-Wl,--strip-debug"],
             )
@@ -72,7 +73,7 @@ def _machine_of(compiler: str) -> str:
     return result.stdout.strip()
 
 
-def _compile_pool(compiler: str, workspace: str) -> str:
+def compile_pool(compiler: str, workspace: str) -> str:
     """Compile ``parallel.c``, the thread pool that each library carries; return the object's path."""
     result = os.path.join(workspace, "parallel.o")
     command = [compiler, "-x", "c", "-std=c11", "-O2", "-fPIC", "-fvisibility=hidden", "-pthread", "-c"]

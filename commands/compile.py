@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..artifacts.opening import OpenArtifact
 from ..shapes import parse_shapes
-from .options import add_quantization_options
+from .options import add_log_options, add_quantization_options
 from .output import print_json
 from .verify import show_report
 
@@ -60,6 +60,12 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--verify", action="store_true", help="then compare with ONNX Runtime on random inputs, as onnxkiln verify does"
     )
+    parser.add_argument(
+        "--tune",
+        metavar="BUDGET",
+        help="measure kernels that this machine has not measured yet, for 60s, 15m or 200t (trials), before compiling",
+    )
+    add_log_options(parser)
     parser.add_argument("--no-runtime", action="store_true", help="leave TVM's runtime library out of the artifact")
     parser.set_defaults(execute=execute)
 
@@ -82,6 +88,7 @@ def execute(options: argparse.Namespace) -> int:
     with _progress(visible=sys.stderr.isatty() and not options.json) as progress:
         stages = _Stages(progress)
         passes: list[Any] = []
+        tuned: list[Any] = []
         artifact = compile_model(
             options.model,
             options.output,
@@ -99,15 +106,20 @@ def execute(options: argparse.Namespace) -> int:
             max_bytes=options.max_bytes,
             progress=stages,
             reports=passes,
+            tune=options.tune,
+            log=options.log,
+            shipped_log=not options.no_shipped_log,
+            seed=options.seed,
+            tuned=tuned,
+            observer=stages.tuning,
         )
     seconds = time.perf_counter() - start
     current = UP_TO_DATE in stages.seen
     verified = _verify(artifact, options) if options.verify else None
     if options.json:
-        # Nothing is measured while compiling: every schedule is a template's default or the generic one.
-        result: dict[str, Any] = {"artifact": str(artifact), "seconds": round(seconds, 3), "measurements": 0}
+        result: dict[str, Any] = {"artifact": str(artifact), "seconds": round(seconds, 3)}
         steps = [{"name": p.name, "applied": p.applied, "seconds": round(p.seconds, 4)} for p in passes]
-        result |= {"log_hits": _tuning_records(artifact), "up_to_date": current, "passes": steps}
+        result |= _tuning(artifact, tuned) | {"up_to_date": current, "passes": steps}
         print_json(result | ({"verify": verified.to_json()} if verified else {}))
     elif current:
         print(f"{artifact}: up to date (same model, options and compiler; --force compiles anew)")
@@ -145,11 +157,24 @@ class _Stages:
         if self._shown is not None:
             self._shown(stage, done, total)
 
+    def tuning(self, snapshot: Any) -> None:
+        """A tuner's snapshot as a stage: its share of the budget, in seconds or, without a time, in measurements."""
+        if snapshot.left is None:
+            self("tune", snapshot.measurements, max(snapshot.measurements, snapshot.trials or 0))
+        else:
+            self("tune", round(snapshot.elapsed), round(snapshot.elapsed + snapshot.left))
 
-def _tuning_records(artifact: Path) -> int:
-    """How many records of a tuning log went into the artifact."""
-    with OpenArtifact(artifact) as opened:
-        return len(opened.manifest.tuning_records)
+
+def _tuning(artifact: Path, tuned: list[Any]) -> dict[str, int]:
+    """How many kernels there were to tune, how many of them the log knew before, and the measurements made."""
+    if tuned:
+        tasks = sum(len(one.chosen) for one in tuned)
+        hits, measurements = sum(one.log_hits for one in tuned), sum(one.measurements for one in tuned)
+        return {"measurements": measurements, "log_hits": hits, "tasks": tasks}
+    with OpenArtifact(artifact) as opened:  # up to date: what is in it was looked up when it was made
+        records = opened.manifest.tuning_records
+    hits = sum(record["from"] != "default" for record in records)
+    return {"measurements": 0, "log_hits": hits, "tasks": len(records)}
 
 
 @contextlib.contextmanager

@@ -39,3 +39,18 @@ def add_quantization_options(parser: argparse.ArgumentParser) -> None:
         help="leave nodes in floating point: a name (* and ? match), or op:NAME for an operator (repeatable)",
     )
     group.add_argument("--save-calibration", type=Path, metavar="FILE", help="write what calibration found, for later")
+
+
+def add_log_options(parser: argparse.ArgumentParser) -> None:
+    """Which tuning logs a build reads, and what decides among equals."""
+    parser.add_argument(
+        "--log",
+        metavar="FILE",
+        help='the tuning log, or "none" (default: $ONNXKILN_LOG, else the one in your cache folder)',
+    )
+    parser.add_argument(
+        "--no-shipped-log", action="store_true", help="leave out the tuning log that comes with onnxkiln"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of the candidates tried by chance (default: 0)"
+    )

@@ -24,6 +24,13 @@ def build(mod: tvm.IRModule, target: Target) -> relax.VMExecutable:
         return emit_loops.build(mod, tvm_target, lowering(), tir_pipeline.register())
 
 
+def build_functions(mod: tvm.IRModule, target: Target) -> tvm.runtime.Module:
+    """Compile scheduled functions alone, without a virtual machine that calls them: what a tuner measures."""
+    tvm_target = tvm.target.Target(target.tvm_json())
+    with tvm.transform.PassContext(opt_level=3, config=BUILD_CONFIG), tvm_target:
+        return tvm.tirx.build(mod, target=tvm_target, pipeline=tir_pipeline.register())
+
+
 def lowering() -> tvm.transform.Pass:
     """From the call graph to calls of the virtual machine's builtins."""
     return tvm.transform.Sequential(

@@ -12,7 +12,7 @@ from tvm.s_tir.schedule import SBlockRV
 
 from ..targets import Target
 from .blocks import anchor_of, as_int
-from .retile import AXIS, TILE, TILE_KEYS, tile_of
+from .retile import TILE, TILE_KEYS, tile_of, tiled_length
 from .template import Parameters, Template, reason_to_leave, templates
 from .tiles import accumulators, registers_per_block
 
@@ -66,10 +66,7 @@ def _combinations(
 
 def _tiles(schedule: Schedule, anchor: SBlockRV, tile: int) -> list[int]:
     """Tiles up to the length of the axis, those left out that compute far more in vain than a smaller one."""
-    consumer = schedule.get_consumers(anchor)[0]
-    loops = schedule.get_loops(consumer)
-    axis = len(schedule.get(consumer).writes[0].source.shape) + AXIS
-    length = as_int(schedule.get(loops[axis]).extent)
+    length = as_int(tiled_length(schedule, anchor))
     if length is None:
         return sorted({*range(1, 9), tile})
     useful = [t for t in range(1, min(length, MOST_TILE) + 1) if -(-length // t) * t <= 1.2 * length]

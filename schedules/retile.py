@@ -50,6 +50,15 @@ def tile_of(schedule: Schedule, anchor: SBlockRV) -> int | None:
     return None if any(schedule.get(stage).name_hint != "pad" for stage in following) else int(annotations[key])
 
 
+def tiled_length(schedule: Schedule, anchor: SBlockRV) -> Any:
+    """The number of rows or pixels that the tiles cover, a number or an expression; None without a tile to change."""
+    if tile_of(schedule, anchor) is None:
+        return None
+    consumer = schedule.get_consumers(anchor)[0]
+    axis = len(schedule.get(consumer).writes[0].source.shape) + AXIS
+    return schedule.get(schedule.get_loops(consumer)[axis]).extent
+
+
 def retile(function: tirx.PrimFunc, tile: int) -> tirx.PrimFunc:
     """The same function with ``tile`` rows or pixels a register tile. Raises ValueError where that can't be."""
     schedule = Schedule(tvm.IRModule({"main": function}))
@@ -68,9 +77,8 @@ def _resized_axes(schedule: Schedule, anchor: SBlockRV, tile: int) -> list[_Resi
     block = schedule.get(anchor)
     written = block.writes[0].source
     axis = len(written.shape) + AXIS
-    kept = schedule.get(schedule.get_loops(schedule.get_consumers(anchor)[0])[axis]).extent
     old = written.shape[axis]
-    new = simplify(tirx.floordiv(kept + (tile - 1), tile) * tile)
+    new = simplify(tirx.floordiv(tiled_length(schedule, anchor) + (tile - 1), tile) * tile)
     variable = block.iter_vars[axis].var
     resized = [_Resized(_loop_var(schedule, anchor, axis), variable, written, new)]
     for producer in _following(schedule, anchor):

@@ -8,10 +8,14 @@ from source_tree import ROOT, imports_of, module_name, package_files, package_fo
 
 FACE = {"", "__main__", "cli", "commands"}
 FLOOR_3 = {"frontend", "passes", "quantization", "tuning", "artifacts", "verification"}
-UPPER = {*FACE, "compiler", "quantizer", "verifier", "benchmarking", *FLOOR_3, "schedules"}
+TUNER = {"tuner", "tuned_records", "kernel_builder"}
+UPPER = {*FACE, "compiler", "quantizer", "verifier", "benchmarking", *TUNER, *FLOOR_3, "schedules"}
 MAY_IMPORT = {
-    "compiler": FLOOR_3 | {"quantizer", "schedules"},
+    "compiler": FLOOR_3 | {"quantizer", "schedules", *TUNER},
     "quantizer": {"artifacts", "frontend", "quantization"},
+    "tuner": {"kernel_builder", "tuning"},
+    "tuned_records": {"tuning"},
+    "kernel_builder": {"artifacts", "passes", "schedules"},
     "verifier": FLOOR_3 | {"compiler"},
     "benchmarking": {"artifacts"},
     "frontend": set(),
@@ -30,7 +34,7 @@ OUTSIDE = {
     "compile": {"numpy", "tvm_ffi", "tvm", "onnx", "onnx_ir", "onnxscript", "google", "ml_dtypes"},
     "floor 1": {"numpy"},
     # The log needs neither TVM nor ONNX; what measures and learns comes with the extra "tune".
-    "tuning": {"numpy", "tvm", "tvm_ffi", "platformdirs", "psutil", "rich", "xgboost"},
+    "tuning": {"numpy", "tvm", "tvm_ffi", "ml_dtypes", "platformdirs", "psutil", "rich", "xgboost"},
     "verification": {"numpy", "onnx", "onnxruntime"},
     # Each engine but ours is imported in a process of its own, by the file that opens it.
     "benchmarking": {"numpy", "onnx", "onnxruntime", "openvino", "tract", "tvm"},

@@ -85,7 +85,7 @@ def test_an_interrupt_that_tvm_wrapped_is_still_one(monkeypatch, kiln):
 @pytest.mark.parametrize(
     "arguments",
     [[], ["bake"], ["compile"], ["compile", "m.onnx"], ["compile", "m.onnx", "-o", "out", "--level", "O9"],
-     ["compile", "m.onnx", "-o", "out", "--tune", "60s"], ["compile", "m.onnx", "-o", "out", "--lev", "O1"],
+     ["compile", "m.onnx", "-o", "out", "--lev", "O1"],
      ["run", "a"], ["run", "a", "--input", "random", "--repeat", "0"], ["inspect"]],
 )  # fmt: skip
 def test_wrong_usage_exits_with_2(kiln, arguments):

@@ -1,0 +1,56 @@
+"""The tasks of a module: each kernel once, with its calls, its work and what it is measured with."""
+
+import tuning_cases as cases
+from pass_graphs import const, data, graph
+from tvm import relax
+
+from onnxkiln.contract import DimRange
+from onnxkiln.tuning.sizes import representative_sizes
+from onnxkiln.tuning.tasks import tasks_of
+
+
+def test_each_kernel_is_one_task_with_all_its_calls():
+    tasks = cases.tasks(12, repeat=3)
+    assert [(task.choices.template, task.calls) for task in tasks] == [("matmul", 1), ("matmul", 3)]
+    assert len({task.workload for task in tasks}) == 2
+    assert tasks[0].flops == 2 * 12 * 64 * 96 and tasks[1].flops == 2 * 12 * 96 * 96
+
+
+def test_the_same_model_gives_the_same_tasks():
+    assert [t.workload for t in cases.tasks("n")] == [t.workload for t in cases.tasks("m")]
+
+
+def test_arguments_say_what_comes_from_the_weights_file():
+    (first, _) = cases.tasks(12)
+    (arguments,) = first.arguments
+    assert [(a.shape, a.is_weight) for a in arguments] == [((12, 64), False), ((6, 64, 16), True), ((12, 96), False)]
+    assert first.results == 1 and first.scales == (1.0,)
+    assert first.nbytes == 4 * (12 * 64 + 6 * 64 * 16 + 12 * 96)
+
+
+def test_an_open_batch_is_measured_with_one_and_with_several():
+    (first, _) = cases.tasks("n")
+    shapes = [[a.shape for a in arguments] for arguments in first.arguments]
+    assert shapes == [[(1, 64), (6, 64, 16), (1, 96)], [(8, 64), (6, 64, 16), (8, 96)]]
+    assert first.scales == (1.0, 1 / 8) and first.flops == 2 * 64 * 96
+
+
+def test_ranges_say_the_sizes():
+    contract = cases.contract_of(["n", 3, "h", "w"], n=DimRange(2, 4), h=DimRange(32, 100))
+    assert representative_sizes(contract) == {"n": 2, "h": 100, "w": 224}
+    assert representative_sizes(contract, many=True) == {"n": 4, "h": 100, "w": 224}
+    assert representative_sizes(cases.contract_of(["n", "length"])) == {"n": 1, "length": 128}
+    assert representative_sizes(cases.contract_of(["n", "length"], n=DimRange(0, 0))) == {"n": 1, "length": 128}
+
+
+def test_functions_with_nothing_to_choose_are_no_tasks():
+    mod, _ = cases.optimized(graph(lambda x: relax.op.nn.softmax(relax.op.add(x, const(data(7)))), ("n", 7)))
+    assert tasks_of(mod, cases.HOST, cases.contract_of(["n", 7])) == []
+
+
+def test_features_tell_candidates_apart():
+    (first, _) = cases.tasks(12)
+    features = {tuple(sorted(first.candidate_features(c, cases.HOST).items())) for c in first.choices.candidates}
+    assert len(features) == len(first.choices.candidates)
+    one = first.candidate_features({"tile": 5, "blocks": 2}, cases.HOST)
+    assert one["useful"] == 12 / 15 and one["sums"] == 10 and one["p_tile"] == 5

@@ -1,0 +1,178 @@
+"""Tuned parameters for an optimized module: from the log, and where it has none and a budget allows, by measuring."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import tvm
+
+from .contract import Contract
+from .errors import ToolchainError, UsageError
+from .kernel_builder import HANDLER, target_to_json
+from .targets import Target, missing_features
+from .tuning.budget import Budget
+from .tuning.cost_model import CostModel
+from .tuning.log import TuningLog
+from .tuning.lookup import Source, find
+from .tuning.machine import MachineKey, machine_key
+from .tuning.ranking import ranked
+from .tuning.record import Record
+from .tuning.search import TaskSearch, candidate_key, guessed_seconds
+from .tuning.session import Observer, Session, Setup
+from .tuning.tasks import Task, tasks_of
+
+Weights = Sequence[tuple[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What a task is scheduled by. ``source`` is "default" where no record says otherwise."""
+
+    task: Task
+    parameters: Mapping[str, int]
+    source: Source | str
+    seconds: float | None = None
+    """The record's latency, of one call; where it is another machine's, it is that machine's."""
+
+    @property
+    def expected_seconds(self) -> float:
+        """Of one call: the record's, or a guess from the task's work."""
+        return self.seconds if self.seconds is not None else guessed_seconds(self.task)
+
+    def to_json(self) -> dict[str, Any]:
+        """As the manifest keeps it: enough to ask a log again whether it still says the same."""
+        return {
+            "workload": self.task.workload,
+            "task": self.task.text,
+            "template": self.task.choices.template,
+            "version": self.task.choices.version,
+            "algorithm": self.task.algorithm,
+            "parameters": dict(self.parameters),
+            "from": self.source,
+        }
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """``parameters`` by the names of the module's functions, where a record was found; ``measurements`` made now;
+    ``log_hits``: tasks that the log had a record of before any was."""
+
+    parameters: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    chosen: tuple[Chosen, ...] = ()
+    measurements: int = 0
+    log_hits: int = 0
+    learnt: tuple[str, ...] = ()
+    """Templates whose candidates were ranked by a model trained on the log; the others' by the analytic one."""
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How to tune: a ``budget`` (None: only what the log knows); ``again`` goes on with tasks that it knows already."""
+
+    log: TuningLog
+    budget: Budget | None = None
+    seed: int = 0
+    again: bool = False
+    observer: Observer | None = None
+    builder: str = HANDLER
+
+
+def tune_module(
+    mod: tvm.IRModule, target: Target, contract: Contract, weights: Weights, tuning: Tuning
+) -> Tuned:
+    """Choose parameters for every task of ``mod``, optimized and not yet scheduled.
+
+    Raises UsageError when there is a budget and this machine can't run the target's code; LogError when the log fails.
+    """
+    if target.is_gpu:
+        if tuning.budget is not None:
+            raise UsageError("kernels for GPUs can't be tuned yet", hint="tune for cpu, or leave --tune out")
+        return Tuned()
+    tasks = tasks_of(mod, target, contract)
+    key = machine_key(target)
+    known = [find(tuning.log, task.workload, key, accepts(task)) for task in tasks]
+    measurements, learnt = 0, tuple[str, ...]()
+    if tuning.budget is not None and tasks:
+        _check_runs(target)
+        open_tasks = [t for t, found in zip(tasks, known) if tuning.again or not (found and found.source == "exact")]
+        if open_tasks:
+            measurements, learnt = _search(open_tasks, target, key, weights, tuning)
+    found = [find(tuning.log, task.workload, key, accepts(task)) for task in tasks]
+    chosen = tuple(
+        Chosen(task, one.record.parameters, one.source, one.record.latency)
+        if one
+        else Chosen(task, task.choices.default, "default")
+        for task, one in zip(tasks, found)
+    )
+    parameters = {name: one.parameters for one in chosen if one.source != "default" for name in one.task.functions}
+    hits = sum(one is not None for one in known)
+    return Tuned(parameters, chosen, measurements, hits, learnt)
+
+
+def accepts(task: Task) -> Callable[[Record], bool]:
+    """Whether a record's parameters are among the task's candidates, of the same template, version and algorithm."""
+    candidates = {candidate_key(one) for one in task.choices.candidates}
+    wanted = (task.choices.template, task.choices.version, task.algorithm)
+
+    def accept(record: Record) -> bool:
+        same = (record.template, record.template_version, record.algorithm) == wanted
+        return same and not record.trace and candidate_key(record.parameters) in candidates
+
+    return accept
+
+
+def _check_runs(target: Target) -> None:
+    missing = missing_features(target.required_features)
+    if missing or not target.is_native:
+        raise UsageError(
+            f"target {target.name} can't be tuned on this machine, which can't run its code"
+            + (f" (it lacks {', '.join(missing)})" if target.is_native else ""),
+            hint="tune on such a machine with the same --log, or leave --tune out",
+        )
+
+
+def _search(
+    tasks: Sequence[Task], target: Target, key: MachineKey, weights: Weights, tuning: Tuning
+) -> tuple[int, tuple[str, ...]]:
+    """(measurements made, templates ranked by a trained model)."""
+    assert tuning.budget is not None
+    setup = Setup(
+        builder=tuning.builder,
+        target=target,
+        target_json=target_to_json(target),
+        key=key,
+        weight_bytes=sum(array.nbytes for _, array in weights),
+    )
+    names = sorted({task.choices.template for task in tasks})
+    known = {name: tuning.log.similar(name, key.isa, key.threads) for name in names}
+    models = {name: _trained(records, tuning.seed) for name, records in known.items()}
+    searches = []
+    for task in tasks:
+        name = task.choices.template
+        order = ranked(task, target, known[name], tuning.seed, models[name])
+        searches.append(_resumed(TaskSearch(task, order), tuning.log, key, accepts(task)))
+    with Session(setup, tuning.log, tuning.observer) as session:
+        session.run(searches, tuning.budget)
+        return session.measurements, tuple(name for name in names if models[name] is not None)
+
+
+def _trained(records: Sequence[Record], seed: int) -> CostModel | None:
+    """None where the log knows too little, or XGBoost is not installed: tuning works without, but takes longer."""
+    try:
+        return CostModel.train(records, seed)
+    except ToolchainError:
+        return None
+
+
+def _resumed(
+    search: TaskSearch, log: TuningLog, key: MachineKey, accept: Callable[[Record], bool]
+) -> TaskSearch:
+    """What this machine has measured of the task before counts as measured now."""
+    for record in log.records({"workload": search.task.workload, "machine": key.machine}):
+        if accept(record):
+            search.tell(record.parameters, record)
+    search.misses = 0
+    return search

@@ -1,0 +1,46 @@
+"""Which machine measured, in the words of the log: its class, whose records serve as defaults, and itself."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..targets import Target, host_architecture, missing_features
+from ..versions import TVM_VERSION, VERSION
+
+THREADS = 1
+"""Kernels are measured on one core: what a schedule chooses is the work of one, however many share the loop outside."""
+
+
+@dataclass(frozen=True)
+class MachineKey:
+    """``isa``, ``threads`` and ``cache`` are the class; ``machine`` is this very one, "" where it can't run the code.
+    ``versions`` are those of what generates the code."""
+
+    isa: str
+    threads: int
+    cache: str
+    machine: str
+    versions: str
+
+
+def machine_key(target: Target) -> MachineKey:
+    """What records of measurements for ``target`` on this machine are filed under."""
+    features = "".join(f"+{name}" for name in target.features)
+    cache = f"l1={target.l1 // 1024}K l2={target.l2 // 1024}K"
+    versions = f"onnxkiln {VERSION}, tvm {TVM_VERSION}"
+    runs = target.is_native and not missing_features(target.required_features)
+    parts = (processor(), f"{target.isa.name}{features}", cache, f"{THREADS} thread", versions)
+    return MachineKey(target.isa.name, THREADS, cache, "; ".join(parts) if runs else "", versions)
+
+
+@functools.cache
+def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """The processor's model as the kernel names it, else its architecture."""
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.lower().startswith("model name"))
+    return next(names, host_architecture())
