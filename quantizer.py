@@ -17,9 +17,9 @@ from .errors import InputError, UsageError
 from .frontend import ModelSource, Rewrite
 from .quantization.calibration_data import samples
 from .quantization.calibration_file import Calibration, is_calibration_file, read_calibration, write_calibration
+from .quantization.calibrators import CALIBRATORS, Observer
 from .quantization.fold_scales import fold_scales
-from .quantization.insert_pairs import Inserted, insert_pairs
-from .quantization.min_max import MinMax
+from .quantization.insert_pairs import insert_pairs
 from .quantization.parameters import Range, affine_of
 from .quantization.plan import Plan, make_plan, unknown_patterns
 from .quantization.settings import Settings
@@ -47,9 +47,9 @@ class Quantized:
             found = read_calibration(Path(self.settings.calibrate), source.sha256, dict(source.external))
         plan = _plan(model, self.settings, found.in_float)
         scales = {value.name or "": affine_of(_range_of(found, value)) for value in plan.measured}
-        inserted = insert_pairs(model, plan, scales)
+        insert_pairs(model, plan, scales)
         common.RemoveUnusedNodesPass()(model)
-        self.report.update(_report(self.settings, found, plan, inserted))
+        self.report.update(_report(self.settings, found, plan))
 
     def save(self, path: Path) -> None:
         """Write the calibration for later builds. Raises UsageError where it came of a file, or can't be written."""
@@ -92,13 +92,13 @@ class _Observation:
 
     settings: Settings
     source: ModelSource | None = None
-    seen: dict[str, MinMax] = field(default_factory=dict)
+    seen: dict[str, Observer] = field(default_factory=dict)
     inner: list[str] = field(default_factory=list)
 
     def rewrite(self, model: ir.Model, source: ModelSource) -> None:
         plan = _plan(model, self.settings)
         self.source = source
-        self.seen = {value.name or "": MinMax() for value in plan.measured}
+        self.seen = {value.name or "": CALIBRATORS[self.settings.calibrator]() for value in plan.measured}
         inner = [value for value in plan.measured if not value.is_graph_input()]
         self.inner = [value.name or "" for value in inner]
         model.graph.outputs[:] = inner or [plan.layers[-1].node.outputs[0]]
@@ -137,7 +137,7 @@ def _calibrate(settings: Settings, opened: Opened, progress: Progress) -> Calibr
     return Calibration(source.sha256, dict(source.external), settings.calibrator, count, ranges, notes=notes)
 
 
-def _report(settings: Settings, calibration: Calibration, plan: Plan, inserted: Inserted) -> Mapping[str, Any]:
+def _report(settings: Settings, calibration: Calibration, plan: Plan) -> Mapping[str, Any]:
     return {
         "scheme": settings.scheme,
         "calibrator": calibration.calibrator,
@@ -146,6 +146,5 @@ def _report(settings: Settings, calibration: Calibration, plan: Plan, inserted: 
         "carried": [node.op_type for node in plan.carriers],
         "float": list(calibration.in_float),
         "excluded": [*settings.selection.nodes, *(f"op:{op}" for op in settings.selection.ops)],
-        "float_biases": inserted.float_biases,
         "notes": list(calibration.notes),
     }

@@ -49,10 +49,13 @@ def insert_after(graph: ir.Graph, value: ir.Value, nodes: Iterable[ir.Node]) -> 
     producer = value.producer()
     if producer is not None:
         graph.insert_after(producer, list(nodes))
-    elif len(graph):
-        graph.insert_before(graph[0], list(nodes))
     else:
-        graph.extend(list(nodes))
+        insert_first(graph, nodes)
+
+
+def insert_first(graph: ir.Graph, nodes: Iterable[ir.Node]) -> None:
+    """Put nodes before all others of a graph that has some."""
+    graph.insert_before(graph[0], list(nodes))
 
 
 def opset_of(model: ir.Model) -> int:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from .graph_tensors import add_constant, insert_after, opset_of
+from .graph_tensors import add_constant, insert_after, insert_first, opset_of
 from .layers import Layer
-from .parameters import Affine8, IntegerWeight, quantize_bias, quantize_weight
+from .parameters import Affine8, IntegerWeight, quantize_bias, quantize_weight, scales_for_bias
 from .plan import Plan
 
 PER_CHANNEL_SINCE = 13
@@ -21,10 +21,9 @@ CONTRIB = "com.microsoft"
 
 @dataclass
 class Inserted:
-    """What went in: weights and their scales by layer, and biases that stay in floating point."""
+    """What went in: integer weights by layer."""
 
     weights: dict[str, IntegerWeight] = field(default_factory=dict)
-    float_biases: list[str] = field(default_factory=list)
 
 
 def insert_pairs(model: ir.Model, plan: Plan, scales: Mapping[str, Affine8], per_channel: bool = True) -> Inserted:
@@ -40,7 +39,7 @@ class _Writer:
         self.per_channel = per_channel
         self.inserted = Inserted()
         self.domain = "" if opset_of(model) >= PER_CHANNEL_SINCE else CONTRIB
-        self._written: dict[tuple[str, int], tuple[IntegerWeight, ir.Value]] = {}
+        self._written: dict[tuple[str, int, bytes], tuple[IntegerWeight, ir.Value]] = {}
         if self.domain:
             model.opset_imports.setdefault(CONTRIB, 1)
 
@@ -70,10 +69,12 @@ class _Writer:
     def _weights(self, layer: Layer, data: Affine8) -> None:
         original = layer.node.inputs[1]
         assert original is not None
-        key = (original.name or "", layer.axis)
+        least = None if layer.bias is None else scales_for_bias(layer.bias, data.scale)
+        made = quantize_weight(layer.weight, layer.axis, self.per_channel, least)
+        key = (original.name or "", layer.axis, made.scales.tobytes())
         if key not in self._written:
             # A tensor that several layers share is stored once.
-            self._written[key] = self._write_weight(layer, original.name or layer.name)
+            self._written[key] = made, self._write_weight(made, original.name or layer.name)
         weight, real = self._written[key]
         self.inserted.weights[layer.name] = weight
         layer.node.replace_input_with(1, real)
@@ -81,23 +82,19 @@ class _Writer:
             return
         by = (np.float32(data.scale) * weight.scales).astype(np.float32)
         integers = quantize_bias(layer.bias, by)
-        if integers is None:
-            self.inserted.float_biases.append(layer.name)
-            return
         parts = (("int", integers), ("scale", by))
         values = [add_constant(self.graph, f"{layer.name}.bias.{part}", array) for part, array in parts]
         node = self._node("DequantizeLinear", values, f"{layer.name}.bias.real", axis=0)
         self.graph.insert_before(layer.node, node)
         layer.node.replace_input_with(2, node.outputs[0])
 
-    def _write_weight(self, layer: Layer, name: str) -> tuple[IntegerWeight, ir.Value]:
-        weight = quantize_weight(layer.weight, layer.axis, self.per_channel)
+    def _write_weight(self, weight: IntegerWeight, name: str) -> ir.Value:
         zeros = np.zeros(weight.scales.shape, np.int8)
         parts = (("int", weight.values), ("scale", weight.scales), ("zero", zeros))
         values = [add_constant(self.graph, f"{name}.{part}", array) for part, array in parts]
-        node = self._node("DequantizeLinear", values, f"{name}.real", axis=layer.axis)
-        self.graph.insert_before(layer.node, node)
-        return weight, node.outputs[0]
+        node = self._node("DequantizeLinear", values, f"{name}.real", axis=weight.axis)
+        insert_first(self.graph, [node])
+        return node.outputs[0]
 
     def _node(self, op_type: str, inputs: list[ir.Value], output: str, **attributes: int) -> ir.Node:
         made = ir.Value(name=output)

@@ -65,21 +65,34 @@ class IntegerWeight:
         return self.values.astype(np.float32) * self.scales.reshape(shape)
 
 
-def quantize_weight(weight: np.ndarray, axis: int, per_channel: bool = True) -> IntegerWeight:
-    """A float weight as int8 with a scale for each place of ``axis`` (the same one for all unless ``per_channel``)."""
+def quantize_weight(
+    weight: np.ndarray, axis: int, per_channel: bool = True, least: np.ndarray | None = None
+) -> IntegerWeight:
+    """A float weight as int8 with a scale for each place of ``axis`` (the same one for all unless ``per_channel``).
+
+    ``least`` bounds the scales from below.
+    """
     moved = np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1)
     largest = np.abs(moved).max(axis=1, initial=0).astype(np.float64)
     if not per_channel:
         largest[:] = largest.max(initial=0)
     scales = np.where(largest > SMALLEST * LIMIT, largest / LIMIT, 1.0).astype(np.float32)
+    if least is not None:
+        scales = np.maximum(scales, least.astype(np.float32))
     shape = [-1 if i == axis else 1 for i in range(weight.ndim)]
     integers = np.clip(np.rint(weight / scales.reshape(shape)), -LIMIT, LIMIT).astype(np.int8)
     return IntegerWeight(integers, scales, axis)
 
 
-def quantize_bias(bias: np.ndarray, scales: np.ndarray) -> np.ndarray | None:
-    """int32 of a bias in units of ``scales`` (one a channel); None where int32 has no room for it."""
+def scales_for_bias(bias: np.ndarray, data_scale: float) -> np.ndarray:
+    """The least scales of a weight with which its bias fits into int32.
+
+    A channel that they bind has weights that are next to nothing beside its bias.
+    """
+    return (np.abs(bias.astype(np.float64)) / (SUM_LIMIT * data_scale)).astype(np.float32)
+
+
+def quantize_bias(bias: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    """int32 of a bias in units of ``scales`` (one a channel), which are at least ``scales_for_bias`` long."""
     units = np.rint(bias.astype(np.float64) / scales.astype(np.float64))
-    if not np.isfinite(units).all() or np.abs(units).max(initial=0) > SUM_LIMIT:
-        return None
-    return units.astype(np.int32)
+    return np.clip(units, -2 * SUM_LIMIT, 2 * SUM_LIMIT - 1).astype(np.int32)

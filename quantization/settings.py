@@ -8,11 +8,11 @@ from typing import Any
 
 from ..errors import UsageError
 from .calibration_data import FORMS
+from .calibrators import CALIBRATORS
 from .plan import Selection
 
 STATIC = "int8"
 SCHEMES = (STATIC,)
-CALIBRATORS = ("min-max",)
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ def settings_of(
             raise UsageError(f"{stray[0]} is for quantization only", hint="add --quantize int8 (quantize='int8')")
         return None
     _among("quantize", quantize, SCHEMES)
-    calibrator = calibrator or CALIBRATORS[0]
-    _among("calibrator", calibrator, CALIBRATORS)
+    calibrator = calibrator or next(iter(CALIBRATORS))
+    _among("calibrator", calibrator, tuple(CALIBRATORS))
     if quantize == STATIC and calibrate is None:
         raise UsageError(
             f"--quantize {quantize} needs calibration data",

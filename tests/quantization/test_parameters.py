@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from quantized_models import noise
 
-from onnxkiln.quantization.parameters import Range, affine_of, quantize_bias, quantize_weight
+from onnxkiln.quantization.parameters import Range, affine_of, quantize_bias, quantize_weight, scales_for_bias
 
 
 @pytest.mark.parametrize("bounds", [(-1, 3), (0, 7.5), (2, 5), (-5, -2), (-1e-3, 1e4), (-1e20, 1e20)])
@@ -45,6 +45,12 @@ def test_a_channel_of_zeros_and_one_scale_for_all():
     assert len(set(quantize_weight(weight, 0, per_channel=False).scales.tolist())) == 1
 
 
-def test_a_bias_without_room_stays_real():
+def test_a_bias_beside_which_weights_are_nothing_has_room():
     assert quantize_bias(np.array([1, -2], np.float32), np.array([0.5, 0.25], np.float32)).tolist() == [2, -8]
-    assert quantize_bias(np.array([1.0], np.float32), np.array([1e-12], np.float32)) is None
+    weight = np.array([[1e-12, -2e-12], [0.5, 1], [0, 0]], np.float32)
+    bias = np.array([3, -4, 5e9], np.float32)
+    made = quantize_weight(weight, 0, least=scales_for_bias(bias, 0.01))
+    integers = quantize_bias(bias, np.float32(0.01) * made.scales)
+    np.testing.assert_allclose(integers * (0.01 * made.scales.astype(float)), bias, rtol=1e-6)
+    assert made.scales[1] == np.float32(1 / 127)
+    assert np.abs(made.real() - weight).max() < 0.005
