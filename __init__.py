@@ -41,6 +41,8 @@ def compile(
     calibrate: Any = None,
     calibrator: str | None = None,
     exclude: Sequence[str] = (),
+    max_drop: str | float | None = None,
+    metric: Any = None,
     save_calibration: str | PathLike[str] | None = None,
     dump_ir: str | PathLike[str] | None = None,
     force: bool = False,
@@ -60,10 +62,13 @@ def compile(
     is refused before any of it is read. ``quantize="int8"`` computes layers in integers whose ranges come from
     ``calibrate``: a file (.npz, or what ``save_calibration`` wrote), a folder of such, "module:function", a function,
     or samples as dicts of arrays; ``calibrator`` says how, ``exclude`` names nodes ("op:Conv": operators) that stay in
-    floating point. ``progress`` is called as ``progress(stage, done, total)``; ``reports`` is a
-    list that gets, per pass, an object with its ``name``, how often it ``applied`` (or None), and its ``seconds``. An
-    ``output`` that was made from the same model, options, versions and compiler is left as it is: the only stage is
-    then ``UP_TO_DATE``.
+    floating point. ``quantize="int8-dynamic"`` needs no data. ``max_drop`` ("1%" of the float model's value, or a
+    number) bounds how far ``metric`` may fall ("agreement" or "cosine" with the float model on the calibration data,
+    "module:function", or a function of a session): layers stay in floating point until that holds.
+
+    ``progress`` is called as ``progress(stage, done, total)``; ``reports`` is a list that gets an object per pass, with
+    its ``name``, how often it ``applied`` (or None), and its ``seconds``. An ``output`` that was made from the same
+    model, options, versions and compiler is left as it is: the only stage is then ``UP_TO_DATE``.
 
     Kernels are scheduled by the tuning log: ``log`` names its file (None: the user's, or that of $ONNXKILN_LOG; "none":
     no file), ``shipped_log=False`` leaves out the one that comes with the package. ``tune``, "60s" or "200t", is the
@@ -82,6 +87,8 @@ def compile(
         "calibrate": calibrate,
         "calibrator": calibrator,
         "exclude": list(exclude),
+        "max_drop": None if max_drop is None else str(max_drop),
+        "metric": metric,
         "include_runtime": include_runtime,
     }
     if not force and dump_ir is None and save_calibration is None:

@@ -52,6 +52,8 @@ def compile(
     calibrate: Any = None,
     calibrator: str | None = None,
     exclude: Sequence[str] = (),
+    max_drop: str | float | None = None,
+    metric: Any = None,
     save_calibration: Path | None = None,
     dump_ir: str | Path | None = None,
     force: bool = False,
@@ -67,7 +69,7 @@ def compile(
 
     ``shapes`` maps input names to dims: an int fixes one, a ``DimRange`` bounds it, a str names it. ``dump_ir`` is a
     folder for the module after each pass. ``outputs`` names values of the graph to give instead of its own outputs.
-    ``quantize``, ``calibrate``, ``calibrator`` and ``exclude`` are those of ``quantization.settings``;
+    ``quantize`` to ``metric`` are those of ``quantization.settings``;
     ``save_calibration`` is a file for what calibration found. ``max_bytes`` bounds what the model's tensors take.
     ``reports`` is a list that gets each pass's name, how often it applied, and its seconds. ``tune`` is a budget such
     as "60s" or "200t"; ``log`` the tuning log's path, "none", or None for the user's; ``tuned`` is a list that gets,
@@ -75,25 +77,26 @@ def compile(
     Raises KilnError: UsageError, ModelError, InputError (calibration data), LogError, CompileError, ToolchainError.
     """
     budget = None if tune is None else parse_budget(tune)
-    settings = settings_of(quantize, calibrate, calibrator, exclude)
+    settings = settings_of(quantize, calibrate, calibrator, exclude, max_drop, metric)
     steps_for(level)
     targets = parse(target)
     check_output(Path(output), force)
     asked = describe_request(
         target, shapes, level, quantize=quantize, calibrate=calibrate, calibrator=calibrator,
-        exclude=list(exclude), include_runtime=include_runtime, outputs=None if outputs is None else list(outputs),
+        exclude=list(exclude), max_drop=None if max_drop is None else str(max_drop), metric=metric,
+        include_runtime=include_runtime, outputs=None if outputs is None else list(outputs),
     )  # fmt: skip
     report = progress or (lambda _stage, _done, _total: None)
     quantized = None
     if settings is not None:
         opened = partial(_opened, model, shapes, level, max_bytes)
         quantized = quantize_model(settings, opened, report)
-        if save_calibration is not None:
-            quantized.save(save_calibration)
     report("import", 0, 1)
     rewrite = quantized.rewrite if quantized is not None else None
     imported = import_model(model, shapes, outputs=outputs, max_bytes=max_bytes, rewrite=rewrite)
     report("import", 1, 1)
+    if quantized is not None and save_calibration is not None:
+        quantized.save(save_calibration)
     dump = Path(dump_ir) if dump_ir is not None else None
     pipeline = Pipeline(level, dump)
     with open_log(log, shipped_log, write=budget is not None) as records:

@@ -80,6 +80,10 @@ class LogError(KilnError):
     """A tuning log, or a record for one, can't be read or written: damaged, foreign, read-only, no room."""
 
 
+class AccuracyError(KilnError):
+    """No quantized form of a model keeps the accuracy budget that was asked for."""
+
+
 class ArtifactError(KilnError):
     """An artifact folder can't be used as it is."""
 

@@ -1,28 +1,32 @@
-"""Quantization on one page: find ranges with the float model, then rewrite the ONNX graph with integers in it."""
+"""Quantization on one page: find ranges with the float model, put integers into the graph, keep an accuracy budget."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
 from .artifacts.session import Session
 from .contract import Contract
-from .errors import InputError, UsageError
+from .errors import AccuracyError, InputError, UsageError
 from .frontend import ModelSource, Rewrite
+from .quantization.accuracy import COMPARISONS, Budget, evaluated, fewest
 from .quantization.calibration_data import samples
 from .quantization.calibration_file import Calibration, is_calibration_file, read_calibration, write_calibration
 from .quantization.calibrators import CALIBRATORS, Observer
 from .quantization.fold_scales import fold_scales
+from .quantization.insert_dynamic import insert_dynamic
 from .quantization.insert_pairs import insert_pairs
-from .quantization.parameters import Range, affine_of
+from .quantization.layer_noise import Noise, add_copies, add_up
+from .quantization.parameters import Affine8, Range, affine_of
 from .quantization.plan import Plan, make_plan, unknown_patterns
-from .quantization.settings import Settings
+from .quantization.settings import STATIC, Settings
 
 Opened = Callable[[Rewrite, Callable[[Contract], None]], AbstractContextManager[Session]]
 """Compiles the model for this machine, as rewritten, and opens it; the second is asked before the long part."""
@@ -32,58 +36,78 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass
 class Quantized:
-    """How a model becomes integers: ``rewrite`` is what to do with it. ``calibration`` may come of a file, whose model
-    is compared when ``rewrite`` sees it. ``report`` goes into the manifest once ``rewrite`` has run.
+    """How a model becomes integers: ``rewrite`` is what to do with it.
+
+    ``calibration`` may come of a file, whose model is compared when ``rewrite`` sees it; then it is None until that.
+    ``report`` goes into the manifest, ``noises`` has every layer's noise where it was measured.
     """
 
     settings: Settings
     calibration: Calibration | None = None
     report: dict[str, Any] = field(default_factory=dict)
+    noises: dict[str, Noise] = field(default_factory=dict)
 
     def rewrite(self, model: ir.Model, source: ModelSource) -> None:
-        """Fold scales, insert pairs. Raises UsageError when the calibration is not this model's."""
+        """Fold scales, put integers in. Raises UsageError when the calibration is not this model's."""
         found = self.calibration
         if found is None:
             found = read_calibration(Path(self.settings.calibrate), source.sha256, dict(source.external))
-        plan = _plan(model, self.settings, found.in_float)
-        scales = {value.name or "": affine_of(_range_of(found, value)) for value in plan.measured}
-        insert_pairs(model, plan, scales)
+        self.calibration = replace(found, sha256=source.sha256, external=dict(source.external))
+        plan = make_plan_for(model, self.settings, found.in_float)
+        if self.settings.scheme == STATIC:
+            insert_pairs(model, plan, scales_of(found, plan))
+        else:
+            insert_dynamic(model, plan)
         common.RemoveUnusedNodesPass()(model)
         self.report.update(_report(self.settings, found, plan))
 
     def save(self, path: Path) -> None:
-        """Write the calibration for later builds. Raises UsageError where it came of a file, or can't be written."""
-        if self.calibration is None:
-            raise UsageError("there is no new calibration to save: it was read from a file")
+        """Write the calibration for later builds, once ``rewrite`` has run. Raises UsageError where it can't be."""
+        assert self.calibration is not None
         write_calibration(self.calibration, path)
 
 
 def quantize(settings: Settings, opened: Opened, progress: Progress) -> Quantized:
-    """Calibrate, unless an earlier calibration is given. Raises UsageError, InputError, ModelError, CompileError."""
+    """Calibrate, unless an earlier calibration is given; then find the layers that the budget leaves in floating point.
+
+    Raises UsageError, InputError (the data), AccuracyError (the budget), ModelError, CompileError.
+    """
     if is_calibration_file(settings.calibrate):
         return Quantized(settings)
-    return Quantized(settings, _calibrate(settings, opened, progress))
+    if settings.scheme == STATIC:
+        found = _calibrate(settings, opened, progress)
+    else:
+        found = Calibration("", {}, "none", 0, {})
+    quantized = Quantized(settings, found)
+    if settings.budget is not None:
+        _keep_budget(quantized, settings.budget, opened, progress)
+    return quantized
 
 
-def _plan(model: ir.Model, settings: Settings, in_float: tuple[str, ...] = ()) -> Plan:
+def make_plan_for(model: ir.Model, settings: Settings, in_float: Sequence[str] = ()) -> Plan:
+    """Fold scales in place, then plan. Raises UsageError where exclusions match nothing, or nothing is left."""
     fold_scales(model)
     unknown = unknown_patterns(model.graph, settings.selection)
     if unknown:
         raise UsageError(f"nothing in the model is called {', '.join(map(repr, unknown))}, which --exclude names")
-    plan = make_plan(model.graph, settings.selection, in_float)
+    plan = make_plan(model.graph, settings.selection, in_float, carry=settings.scheme == STATIC)
     if not plan.layers and not in_float:
         raise UsageError("no layer can be quantized: there is no Conv, Gemm or MatMul with constant float32 weights")
     return plan
 
 
-def _range_of(calibration: Calibration, value: ir.Value) -> Range:
-    try:
-        return calibration.ranges[value.name or ""]
-    except KeyError:
-        raise UsageError(
-            f"the calibration has no range for the value {value.name!r}",
-            hint="it was made with other exclusions or versions: calibrate again",
-        ) from None
+def scales_of(calibration: Calibration, plan: Plan) -> dict[str, Affine8]:
+    """The scale of each value that is measured, by name. Raises UsageError where the calibration lacks one."""
+    found: dict[str, Affine8] = {}
+    for value in plan.measured:
+        name = value.name or ""
+        if name not in calibration.ranges:
+            raise UsageError(
+                f"the calibration has no range for the value {name!r}",
+                hint="it was made with other exclusions or versions: calibrate again",
+            )
+        found[name] = affine_of(calibration.ranges[name])
+    return found
 
 
 @dataclass
@@ -91,22 +115,17 @@ class _Observation:
     """The float model with every value that is to be rounded as an output, and what was seen of them."""
 
     settings: Settings
-    source: ModelSource | None = None
     seen: dict[str, Observer] = field(default_factory=dict)
     inner: list[str] = field(default_factory=list)
 
-    def rewrite(self, model: ir.Model, source: ModelSource) -> None:
-        plan = _plan(model, self.settings)
-        self.source = source
-        self.seen = {value.name or "": CALIBRATORS[self.settings.calibrator]() for value in plan.measured}
-        inner = [value for value in plan.measured if not value.is_graph_input()]
+    def rewrite(self, model: ir.Model, _source: ModelSource) -> None:
+        plan = make_plan_for(model, self.settings)
+        # All values, also those that share a scale: with more layers in floating point they have one of their own.
+        self.seen = {value.name or "": CALIBRATORS[self.settings.calibrator]() for value in plan.values}
+        inner = [value for value in plan.values if not value.is_graph_input()]
         self.inner = [value.name or "" for value in inner]
         model.graph.outputs[:] = inner or [plan.layers[-1].node.outputs[0]]
         common.RemoveUnusedNodesPass()(model)
-
-    def check(self, contract: Contract) -> None:
-        """Look at the first sample before the long part."""
-        next(samples(self.settings.calibrate, contract))
 
     def run(self, session: Session, progress: Progress) -> int:
         """See every sample; returns how many there were."""
@@ -121,23 +140,101 @@ class _Observation:
 
 def _calibrate(settings: Settings, opened: Opened, progress: Progress) -> Calibration:
     observation = _Observation(settings)
-    with opened(observation.rewrite, observation.check) as session:
+    with opened(observation.rewrite, lambda contract: _check_data(settings, contract)) as session:
         count = observation.run(session, progress)
-    seen, source = observation.seen, observation.source
-    assert source is not None
-    lost = [name for name, observer in seen.items() if not observer.finite]
+    lost = [name for name, observer in observation.seen.items() if not observer.finite]
     if lost:
         raise InputError(
             f"the value {lost[0]!r} is NaN or infinite for some calibration sample",
             hint="leave out such samples, or the nodes that read it: --exclude NODE",
         )
-    ranges = {name: observer.range() for name, observer in seen.items()}
-    still = [name for name, found in ranges.items() if found.low == found.high]
-    notes = tuple(f"value {name!r} was {ranges[name].low:g} throughout the calibration data" for name in still)
-    return Calibration(source.sha256, dict(source.external), settings.calibrator, count, ranges, notes=notes)
+    ranges = {name: observer.range() for name, observer in observation.seen.items()}
+    notes = tuple(_still(name, found) for name, found in ranges.items() if found.low == found.high)
+    return Calibration("", {}, settings.calibrator, count, ranges, notes=notes)
 
 
-def _report(settings: Settings, calibration: Calibration, plan: Plan) -> Mapping[str, Any]:
+def _still(name: str, found: Range) -> str:
+    return f"value {name!r} was {found.low:g} throughout the calibration data"
+
+
+def _check_data(settings: Settings, contract: Contract) -> None:
+    """Look at the first sample before the long part."""
+    if settings.calibrate is not None:
+        next(samples(settings.calibrate, contract))
+
+
+def measure_noise(quantized: Quantized, opened: Opened, progress: Progress) -> dict[str, Noise]:
+    """The noise of each layer by itself, over the calibration data."""
+    settings, calibration = quantized.settings, quantized.calibration
+    assert calibration is not None
+    noises: dict[str, Noise] = {}
+
+    def rewrite(model: ir.Model, _source: ModelSource) -> None:
+        plan = make_plan_for(model, settings)
+        scales = scales_of(calibration, plan) if settings.scheme == STATIC else None
+        noises.update({name: Noise() for name in add_copies(model, plan, scales)})
+        common.RemoveUnusedNodesPass()(model)
+
+    with opened(rewrite, lambda contract: _check_data(settings, contract)) as session:
+        for count, feeds in enumerate(samples(settings.calibrate, session.contract), start=1):
+            add_up(noises, session.run(None, feeds))
+            progress("measure noise", count, count)
+    return noises
+
+
+def _keep_budget(quantized: Quantized, budget: Budget, opened: Opened, progress: Progress) -> None:
+    """Leave layers in floating point, those with the most noise first, until the budget holds."""
+    settings = quantized.settings
+    if settings.calibrate is None:
+        raise UsageError("an accuracy budget needs calibration data", hint="they tell which layers lose most")
+    calibration = quantized.calibration
+    assert calibration is not None
+    tried: dict[int, float] = {}
+    with opened(lambda *_: None, lambda contract: _check_data(settings, contract)) as exact:
+        goal = 1.0 if budget.metric in COMPARISONS else evaluated(budget.metric, exact)
+        order: list[str] = []
+
+        def holds(in_float: Sequence[str]) -> bool:
+            candidate = Quantized(settings, replace(calibration, in_float=tuple(in_float)))
+            with opened(candidate.rewrite, lambda _contract: None) as session:
+                value = _measured(budget, settings, exact, session)
+            tried[len(in_float)] = value
+            progress(f"{budget.name} {value:.4f} with {len(in_float)} layers in float", 1, 1)
+            return value >= budget.least(goal)
+
+        chosen: list[str] | None = []
+        if not holds([]):
+            quantized.noises = measure_noise(quantized, opened, progress)
+            order = sorted(quantized.noises, key=lambda name: quantized.noises[name].decibels)
+            chosen = fewest(order[:-1], lambda names: bool(names) and holds(names))
+    if chosen is None:
+        best = max(tried.values())
+        raise AccuracyError(
+            f"the budget ({budget}) can't be met: fp32 has {goal:.6g}, at least {budget.least(goal):.6g} is asked for, "
+            f"and quantized models came to {best:.6g} at best, with all layers but one in floating point",
+            hint="allow a larger drop, try another calibrator, or compile without --quantize",
+        )
+    quantized.calibration = replace(calibration, in_float=tuple(chosen))
+    quantized.report["budget"] = {
+        "metric": budget.name,
+        "least": budget.least(goal),
+        "float": goal,
+        "quantized": tried[len(chosen)],
+    }
+
+
+def _measured(budget: Budget, settings: Settings, exact: Session, session: Session) -> float:
+    if not (isinstance(budget.metric, str) and budget.metric in COMPARISONS):
+        return evaluated(budget.metric, session)
+
+    def pairs() -> Iterator[tuple[Sequence[np.ndarray], Sequence[np.ndarray]]]:
+        for feeds in samples(settings.calibrate, exact.contract):
+            yield exact.run(None, feeds), session.run(None, feeds)
+
+    return COMPARISONS[budget.metric](pairs())
+
+
+def _report(settings: Settings, calibration: Calibration, plan: Plan) -> dict[str, Any]:
     return {
         "scheme": settings.scheme,
         "calibrator": calibration.calibrator,

@@ -45,6 +45,8 @@ def describe_request(target: str, shapes: Shapes | None, level: str, **options: 
     """
     targets = parse(target)
     options["calibrate"] = describe_data(options.get("calibrate"))
+    if options.get("metric") not in (None, "agreement", "cosine"):
+        options["metric"] = describe_data(options["metric"])
     return {
         "target": target,
         "machines": [_machine(one) for one in targets],

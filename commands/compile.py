@@ -99,6 +99,8 @@ def execute(options: argparse.Namespace) -> int:
             calibrate=options.calibrate,
             calibrator=options.calibrator,
             exclude=options.exclude,
+            max_drop=options.max_drop,
+            metric=options.metric,
             save_calibration=options.save_calibration,
             dump_ir=options.dump_ir,
             force=options.force,

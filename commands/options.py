@@ -23,7 +23,7 @@ def add_feed_options(parser: argparse.ArgumentParser) -> None:
 def add_quantization_options(parser: argparse.ArgumentParser) -> None:
     """What ``compile`` and ``quantize`` share."""
     group = parser.add_argument_group("quantization")
-    group.add_argument("--quantize", choices=["int8"], help="compute layers in integers of 8 bits")
+    group.add_argument("--quantize", choices=["int8", "int8-dynamic"], help="compute layers in integers")
     group.add_argument(
         "--calibrate",
         metavar="DATA",
@@ -37,6 +37,18 @@ def add_quantization_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="NODE",
         help="leave nodes in floating point: a name (* and ? match), or op:NAME for an operator (repeatable)",
+    )
+    group.add_argument(
+        "--max-drop",
+        metavar="DROP",
+        help="how far the metric may fall: 1%% of fp32's value, or a difference such as 0.01; layers stay in floating "
+        "point, worst first, until it holds",
+    )
+    group.add_argument(
+        "--metric",
+        metavar="NAME",
+        help="agreement or cosine with fp32 on the calibration data, or module:function, which gets a session and "
+        "returns a number, the larger the better (default: agreement)",
     )
     group.add_argument("--save-calibration", type=Path, metavar="FILE", help="write what calibration found, for later")
 

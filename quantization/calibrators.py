@@ -96,7 +96,7 @@ def _mirrored(seen: Histogram) -> Histogram:
 
 
 def entropy_range(seen: Histogram) -> Range:
-    """The bound on magnitudes whose quantized distribution is closest to the clipped one in Kullback-Leibler divergence.
+    """The bound on magnitudes with the least Kullback-Leibler divergence of quantized from clipped distribution.
 
     Migacz, "8-bit inference with TensorRT" (GTC 2017). Values of one sign have all the levels, others half of them.
     """

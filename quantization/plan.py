@@ -61,11 +61,14 @@ class Plan:
         return [value for value in self.values if value not in self.same_scale]
 
 
-def make_plan(graph: ir.Graph, selection: Selection, in_float: Collection[str] = ()) -> Plan:
-    """The plan for a graph whose scales are folded; ``in_float`` names layers that stay in floating point."""
+def make_plan(graph: ir.Graph, selection: Selection, in_float: Collection[str] = (), carry: bool = True) -> Plan:
+    """The plan for a graph whose scales are folded; ``in_float`` names layers that stay in floating point.
+
+    Without ``carry`` only layers become integers, as in dynamic quantization.
+    """
     layers = [x for x in layers_of(graph) if not selection.excludes(x.node) and x.name not in in_float]
     integer = {layer.node for layer in layers}
-    carriers = _carriers(graph, integer, selection)
+    carriers = _carriers(graph, integer, selection) if carry else []
     integer |= set(carriers)
     plan = Plan(layers, carriers)
     for node in graph:

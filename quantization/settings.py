@@ -7,26 +7,35 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import UsageError
+from .accuracy import COMPARISONS, Budget, Metric, parse_budget
 from .calibration_data import FORMS
+from .calibration_file import is_calibration_file
 from .calibrators import CALIBRATORS
 from .plan import Selection
 
-STATIC = "int8"
-SCHEMES = (STATIC,)
+STATIC, DYNAMIC = "int8", "int8-dynamic"
+SCHEMES = (STATIC, DYNAMIC)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """``scheme`` is one of ``SCHEMES``; ``calibrate`` the data, or a calibration file; ``selection`` what stays."""
+    """``scheme`` is one of ``SCHEMES``; ``calibrate`` the data, or a calibration file; ``selection`` what stays in
+    floating point; ``budget`` what accuracy must hold, None for any."""
 
     scheme: str
     calibrate: Any = None
     calibrator: str = "min-max"
     selection: Selection = field(default_factory=Selection)
+    budget: Budget | None = None
 
 
 def settings_of(
-    quantize: str | None, calibrate: Any = None, calibrator: str | None = None, exclude: Sequence[str] = ()
+    quantize: str | None,
+    calibrate: Any = None,
+    calibrator: str | None = None,
+    exclude: Sequence[str] = (),
+    max_drop: str | float | None = None,
+    metric: str | Metric | None = None,
 ) -> Settings | None:
     """The settings of a call; None where it asks for no quantization. ``exclude`` holds names of nodes (with ``*`` and
     ``?``) and ``op:Name`` for operators.
@@ -35,11 +44,14 @@ def settings_of(
     """
     if quantize is None:
         given = {"calibrate": calibrate, "calibrator": calibrator, "exclude": list(exclude) or None}
+        given |= {"max_drop": max_drop, "metric": metric}
         stray = [name for name, value in given.items() if value is not None]
         if stray:
             raise UsageError(f"{stray[0]} is for quantization only", hint="add --quantize int8 (quantize='int8')")
         return None
     _among("quantize", quantize, SCHEMES)
+    if quantize == DYNAMIC and calibrator is not None:
+        raise UsageError(f"a calibrator is for --quantize {STATIC}: dynamic quantization has no ranges to choose")
     calibrator = calibrator or next(iter(CALIBRATORS))
     _among("calibrator", calibrator, tuple(CALIBRATORS))
     if quantize == STATIC and calibrate is None:
@@ -49,7 +61,23 @@ def settings_of(
         )
     operators = tuple(item.removeprefix("op:") for item in exclude if item.startswith("op:"))
     selection = Selection(tuple(item for item in exclude if not item.startswith("op:")), operators)
-    return Settings(quantize, calibrate, calibrator, selection)
+    return Settings(quantize, calibrate, calibrator, selection, _budget(calibrate, max_drop, metric))
+
+
+def _budget(calibrate: Any, max_drop: str | float | None, metric: str | Metric | None) -> Budget | None:
+    if max_drop is None:
+        if metric is not None:
+            raise UsageError("a metric needs a bound", hint="add --max-drop 1% (max_drop='1%')")
+        return None
+    if is_calibration_file(calibrate):
+        raise UsageError(
+            f"{calibrate} says already which layers stay in floating point",
+            hint="leave --max-drop out, or calibrate again: give --calibrate the data instead of the file",
+        )
+    budget = parse_budget(max_drop, metric)
+    if calibrate is None and budget.metric in COMPARISONS:
+        raise UsageError(f"--metric {budget.metric} compares on calibration data", hint=f"give --calibrate {FORMS}")
+    return budget
 
 
 def _among(what: str, found: str, known: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from quantized_models import graph_model, node, noise, residual_network, run, signal_to_noise
 
 import onnxkiln
-from onnxkiln.errors import InputError, UsageError
+from onnxkiln.errors import AccuracyError, InputError, UsageError
 from onnxkiln.frontend import import_model
 from onnxkiln.quantization.settings import settings_of
 from onnxkiln.quantizer import Quantized
@@ -25,7 +25,7 @@ def model(tmp_path_factory):
 
 
 def compiled(model, folder, **options):
-    return onnxkiln.compile(model, folder / "artifact", include_runtime=False, **options)
+    return onnxkiln.compile(model, folder / "artifact", include_runtime=False, **{"level": "O1", **options})
 
 
 def answer(artifact, feeds):
@@ -35,7 +35,7 @@ def answer(artifact, feeds):
 
 def test_an_artifact_agrees_with_onnx_runtime_on_the_same_integers(model, tmp_path):
     calibration = tmp_path / "ranges.json"
-    artifact = compiled(model, tmp_path, quantize="int8", calibrate=DATA, save_calibration=calibration)
+    artifact = compiled(model, tmp_path, quantize="int8", calibrate=DATA, save_calibration=calibration, level="O2")
     feeds = {"x": noise(5, 3, 13, 13, seed=7)}
     (found,), manifest = answer(artifact, feeds)
     (exact,) = run(onnx.load(model), feeds)
@@ -59,7 +59,7 @@ def test_a_saved_calibration_gives_the_same_artifact_without_data(model, tmp_pat
     calibration = tmp_path / "ranges.json"
     first = compiled(model, tmp_path, quantize="int8", calibrate=DATA, save_calibration=calibration)
     second = onnxkiln.compile(
-        model, tmp_path / "second", include_runtime=False, quantize="int8", calibrate=str(calibration)
+        model, tmp_path / "second", include_runtime=False, level="O1", quantize="int8", calibrate=str(calibration)
     )
     assert (first / "weights.bin").read_bytes() == (second / "weights.bin").read_bytes()
     feeds = {"x": noise(1, 3, 13, 13)}
@@ -69,6 +69,7 @@ def test_a_saved_calibration_gives_the_same_artifact_without_data(model, tmp_pat
         model,
         second,
         include_runtime=False,
+        level="O1",
         quantize="int8",
         calibrate=str(calibration),
         progress=lambda *s: stages.append(s),
@@ -126,3 +127,71 @@ def test_a_constant_value_is_noted_and_computes(tmp_path):
     (found,), manifest = answer(artifact, {"x": noise(2, 4)})
     np.testing.assert_allclose(found, np.stack([constants["b"]] * 2), rtol=1e-6)
     assert manifest.quantization["notes"] == ["value 'z' was 0 throughout the calibration data"]
+
+
+def test_dynamic_quantization_needs_no_data(model, tmp_path):
+    artifact = compiled(model, tmp_path, quantize="int8-dynamic")
+    feeds = {"x": noise(2, 3, 13, 13, seed=9)}
+    (found,), manifest = answer(artifact, feeds)
+    assert signal_to_noise(run(onnx.load(model), feeds)[0], found) > 25
+    assert (manifest.quantization["scheme"], len(manifest.quantization["int8"])) == ("int8-dynamic", 4)
+
+
+def lossy(folder):
+    """A network whose first layer is hopeless in 8 bits: its weights of one channel span six decades."""
+    weight = noise(6, 8, seed=2)
+    weight[0] *= 1e-6
+    nodes = [node("Mul", "x wide", "s"), node("MatMul", "s w", "m"), node("Relu", "m", "r"), node("MatMul", "r v", "y")]
+    wide = np.array([1e6, 1, 1, 1, 1, 1], np.float32)
+    constants = {"wide": wide, "w": weight, "v": noise(8, 5, seed=3)}
+    onnx.save(graph_model(nodes, {"x": ["n", 6]}, ["y"], constants), folder / "lossy.onnx")
+    return folder / "lossy.onnx"
+
+
+@pytest.mark.parametrize("metric", ["cosine", "function"])
+def test_a_budget_leaves_the_worst_layer_in_floating_point(tmp_path, metric):
+    path, data = lossy(tmp_path), {"x": noise(20, 6)}
+    (expected,) = run(onnx.load(path), data)
+
+    def closeness(session):
+        (found,) = session.run(None, data)
+        return float((found * expected).sum() / max(np.linalg.norm(found) * np.linalg.norm(expected), 1e-9))
+
+    saved = tmp_path / "ranges.json"
+    chosen = closeness if metric == "function" else metric
+    options = {"calibrate": data, "max_drop": 0.003, "metric": chosen, "save_calibration": saved}
+    report = answer(compiled(path, tmp_path, quantize="int8", **options), data)[1].quantization
+    assert (report["float"], report["int8"]) == (["m_node"], ["y_node"])
+    assert report["budget"]["quantized"] >= report["budget"]["least"] == pytest.approx(0.997, abs=1e-4)
+    again = onnxkiln.compile(
+        path, tmp_path / "again", include_runtime=False, level="O1", quantize="int8", calibrate=str(saved)
+    )
+    assert answer(again, data)[1].quantization["float"] == ["m_node"]
+    with pytest.raises(UsageError, match="says already which layers"):
+        onnxkiln.compile(path, tmp_path / "more", quantize="int8", calibrate=str(saved), max_drop="1%")
+
+
+def test_a_budget_that_holds_costs_no_layer(tmp_path):
+    artifact = compiled(
+        lossy(tmp_path), tmp_path, quantize="int8-dynamic", max_drop="100%", calibrate={"x": noise(2, 6)}
+    )
+    report = answer(artifact, {"x": noise(1, 6)})[1].quantization
+    assert report["float"] == []
+    assert report["budget"]["metric"] == "agreement"
+
+
+def test_budgets_that_cannot_be_met_and_metrics_that_fail(tmp_path):
+    (tmp_path / "in").mkdir()
+    model, data = lossy(tmp_path / "in"), {"x": noise(3, 6)}
+    values = iter([1.0, *[0.0] * 20])
+    with pytest.raises(
+        AccuracyError, match=r"can't be met: fp32 has 1, at least 0.9 is asked for, .* came to 0 at best"
+    ):
+        compiled(model, tmp_path, quantize="int8", calibrate=data, max_drop=0.1, metric=lambda _session: next(values))
+    with pytest.raises(UsageError, match="failed: ZeroDivisionError"):
+        compiled(model, tmp_path, quantize="int8", calibrate=data, max_drop=0.1, metric=lambda _session: 1 / 0)
+    with pytest.raises(UsageError, match="needs a bound"):
+        compiled(model, tmp_path, quantize="int8", calibrate=data, metric="cosine")
+    with pytest.raises(UsageError, match="compares on calibration data"):
+        compiled(model, tmp_path, quantize="int8-dynamic", max_drop="1%")
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]

@@ -1,0 +1,117 @@
+"""How much noise the integers of each layer add, measured for all layers in one float model.
+
+Beside every layer stands a copy that reads rounded data and rounded weights; both get the same input, so that a layer
+doesn't answer for those before it. The model's outputs are sums of squares, of each layer's result and of the
+difference, and the shape of what the layer reads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from .graph_tensors import add_constant, insert_after, node_name, opset_of
+from .insert_pairs import CONTRIB, PER_CHANNEL_SINCE
+from .layers import Layer
+from .parameters import Affine8, quantize_weight
+from .plan import Plan
+
+
+@dataclass
+class Noise:
+    """Sums of squares over all samples: of the float result and of what the integers change in it.
+
+    ``shape`` is that of the layer's data in the last sample.
+    """
+
+    signal: float = 0.0
+    error: float = 0.0
+    shape: tuple[int, ...] = ()
+
+    @property
+    def decibels(self) -> float:
+        """The ratio of signal to quantization noise (SQNR); infinite without noise."""
+        if not self.error:
+            return math.inf
+        return 10 * math.log10(self.signal / self.error) if self.signal else -math.inf
+
+
+def add_copies(model: ir.Model, plan: Plan, scales: Mapping[str, Affine8] | None) -> list[str]:
+    """Rewrite in place; the outputs are (signal, error, shape) of each layer in turn. Returns the layers' names.
+
+    Without ``scales`` data is rounded as in dynamic quantization, by the range of each tensor.
+    """
+    rounded: dict[ir.Value, ir.Value] = {}
+    outputs: list[ir.Value] = []
+    for layer in plan.layers:
+        if layer.data not in rounded:
+            name = layer.data.name or ""
+            affine = None if scales is None else scales[plan.same_scale.get(layer.data, layer.data).name or ""]
+            rounded[layer.data] = _round(model, layer.data, name, affine)
+        copy = _copy(model.graph, layer, rounded[layer.data])
+        sizes = ir.Value(name=f"{layer.name}.shape.measured", type=ir.TensorType(ir.DataType.INT64), shape=_UNKNOWN)
+        shape = ir.node("Shape", [layer.data], outputs=[sizes])
+        model.graph.insert_after(copy, shape)
+        outputs += [*_sums(model.graph, layer.node, copy), shape.outputs[0]]
+    model.graph.outputs[:] = outputs
+    return [layer.name for layer in plan.layers]
+
+
+_UNKNOWN = ir.Shape([None])
+
+
+def _round(model: ir.Model, value: ir.Value, name: str, affine: Affine8 | None) -> ir.Value:
+    domain = "" if opset_of(model) >= PER_CHANNEL_SINCE or affine is None else CONTRIB
+    if domain:
+        model.opset_imports.setdefault(CONTRIB, 1)
+    if affine is None:
+        made = [ir.Value(name=f"{name}.{part}.measured") for part in ("quantized", "scale", "zero")]
+        quantize = ir.node("DynamicQuantizeLinear", [value], outputs=made)
+        parameters = made[1:]
+    else:
+        parameters = [
+            add_constant(model.graph, f"{name}.scale.measured", np.array(affine.scale, np.float32)),
+            add_constant(model.graph, f"{name}.zero.measured", np.array(affine.zero, np.uint8)),
+        ]
+        output = ir.Value(name=f"{name}.quantized.measured")
+        quantize = ir.node("QuantizeLinear", [value, *parameters], domain=domain, outputs=[output])
+    real = ir.Value(name=f"{name}.rounded.measured")
+    dequantize = ir.node("DequantizeLinear", [quantize.outputs[0], *parameters], domain=domain, outputs=[real])
+    insert_after(model.graph, value, [quantize, dequantize])
+    return real
+
+
+def _copy(graph: ir.Graph, layer: Layer, data: ir.Value) -> ir.Node:
+    real = quantize_weight(layer.weight, layer.axis).real()
+    weight = add_constant(graph, f"{layer.name}.weight.measured", real)
+    output = ir.Value(name=f"{layer.name}.measured")
+    inputs = [data, weight, *layer.node.inputs[2:]]
+    attributes = [ir.Attr(a.name, a.type, a.value) for a in layer.node.attributes.values()]
+    copy = ir.Node(
+        "", layer.node.op_type, inputs, attributes, outputs=[output], name=f"{node_name(layer.node)}.measured"
+    )
+    graph.insert_after(layer.node, copy)
+    return copy
+
+
+def _sums(graph: ir.Graph, node: ir.Node, copy: ir.Node) -> list[ir.Value]:
+    name = f"{copy.outputs[0].name}"
+    difference = ir.node("Sub", [copy.outputs[0], node.outputs[0]], outputs=[ir.Value(name=f"{name}.difference")])
+    made = [difference]
+    for what, value in (("signal", node.outputs[0]), ("error", difference.outputs[0])):
+        output = ir.Value(name=f"{name}.{what}", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(()))
+        made.append(ir.node("ReduceSumSquare", [value], {"keepdims": 0}, outputs=[output]))
+    graph.insert_after(copy, made)
+    return [node.outputs[0] for node in made[1:]]
+
+
+def add_up(noises: Mapping[str, Noise], outputs: Sequence[np.ndarray]) -> None:
+    """Add one run's outputs to what the layers have."""
+    for noise, signal, error, shape in zip(noises.values(), outputs[0::3], outputs[1::3], outputs[2::3], strict=True):
+        noise.signal += float(signal)
+        noise.error += float(error)
+        noise.shape = tuple(int(size) for size in shape)

@@ -1,0 +1,60 @@
+"""Dynamic quantization against the form that ONNX Runtime's quantizer writes, and against floating point."""
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from onnxruntime.quantization import QuantType, quantize_dynamic
+from quantized_models import graph_model, node, noise, operators, residual_network, rewritten, run, signal_to_noise
+
+from onnxkiln.errors import UsageError
+from onnxkiln.quantization.fold_scales import fold_scales
+from onnxkiln.quantization.insert_dynamic import insert_dynamic
+from onnxkiln.quantization.plan import Selection, make_plan
+
+
+def rewrite(model: ir.Model) -> None:
+    fold_scales(model)
+    insert_dynamic(model, make_plan(model.graph, Selection(), carry=False))
+
+
+def test_matrix_products_are_those_of_onnx_runtime(tmp_path):
+    nodes = [node("MatMul", "x w", "m"), node("Add", "m b", "a"), node("Relu", "a", "r"), node("MatMul", "r v", "y")]
+    constants = {"w": noise(6, 8), "b": noise(8, seed=1), "v": noise(8, 5, seed=2)}
+    model = graph_model(nodes, {"x": ["n", 3, 6]}, ["y"], constants)
+    onnx.save(model, tmp_path / "float.onnx")
+    quantize_dynamic(tmp_path / "float.onnx", tmp_path / "ort.onnx", weight_type=QuantType.QInt8, per_channel=True)
+    made, feeds = rewritten(model, rewrite), {"x": noise(2, 3, 6, seed=3)}
+    assert operators(made).count("MatMulInteger") == operators(made).count("DynamicQuantizeLinear") == 2
+    (expected,) = run(onnx.load(tmp_path / "ort.onnx"), feeds)
+    # Weights are scaled by 127 here and by 127.5 there.
+    assert signal_to_noise(expected, run(made, feeds)[0]) > 30
+    assert signal_to_noise(run(model, feeds)[0], run(made, feeds)[0]) > 30
+
+
+@pytest.mark.parametrize("transposed", [0, 1])
+def test_gemm_with_every_bias(transposed):
+    for bias in (noise(5), noise(1, 5), np.float32(2), noise(3, 1)):
+        constants = {"w": noise(5, 7) if transposed else noise(7, 5), "b": bias}
+        nodes = [node("Gemm", "x w b", "y", transB=transposed, beta=0.5)]
+        model, feeds = graph_model(nodes, {"x": [3, 7]}, ["y"], constants), {"x": noise(3, 7)}
+        made = rewritten(model, rewrite)
+        assert "MatMulInteger" in operators(made)
+        assert signal_to_noise(run(model, feeds)[0], run(made, feeds)[0]) > 30
+
+
+def test_convolutions_and_shared_data():
+    model, feeds = residual_network(), {"x": noise(2, 3, 13, 13)}
+    made = rewritten(model, rewrite)
+    assert operators(made).count("ConvInteger") == 3
+    assert [output.name for output in made.graph.output] == ["y"]
+    assert signal_to_noise(run(model, feeds)[0], run(made, feeds)[0]) > 25
+    nodes = [node("MatMul", "x w", "a"), node("MatMul", "x w", "b"), node("Add", "a b", "y")]
+    shared = rewritten(graph_model(nodes, {"x": [2, 4]}, ["y"], {"w": noise(4, 4)}), rewrite)
+    assert operators(shared).count("DynamicQuantizeLinear") == 1
+    assert len([t for t in shared.graph.initializer if list(t.dims) == [4, 4]]) == 1
+
+
+def test_an_old_opset_is_refused():
+    with pytest.raises(UsageError, match="needs opset 11, the model has 10"):
+        rewrite(ir.from_proto(residual_network(opset=10)))
