@@ -12,6 +12,7 @@ from typing import Any
 
 from .artifacts.cache import describe_request
 from .artifacts.device import DeviceBuild, compile_device
+from .artifacts.explained import Explained
 from .artifacts.export import ExportRequest, check_output, export
 from .artifacts.loader import load
 from .artifacts.manifest import DeviceKernel, Kernel, PassReport, Source
@@ -24,7 +25,7 @@ from .passes.lift_weights import lift_weights
 from .passes.lower import build
 from .passes.lower_gpu import build_gpu
 from .passes.pipeline import Pipeline, StepReport, steps_for
-from .passes.schedule_functions import KernelReport, schedule_functions
+from .passes.schedule_functions import KernelReport, explain_kernels, schedule_functions
 from .quantization.settings import settings_of
 from .quantizer import quantize as quantize_model
 from .targets import Target, parse
@@ -166,6 +167,7 @@ def _compile_for(
         source=Source(source.path.name, source.sha256, source.opsets, dict(source.external)),
         level=pipeline.level,
         passes=[_pass_report(step) for step in pipeline.reports],
+        explanations=[Explained(**vars(said)) for said in [*pipeline.explanations.all(), *explain_kernels(kernels)]],
         kernels=[_kernel(kernel) for kernel in kernels],
         tuning_records=[
             {"isa": target.isa.name, **one.to_json()} for target, each in zip(targets, tuned) for one in each.chosen

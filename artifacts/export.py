@@ -19,6 +19,8 @@ from ..targets import Target
 from ..versions import FFI_VERSION, TVM_VERSION, VERSION
 from . import manifest as format_
 from .device import DeviceBuild
+from .explained import FILE_NAME as EXPLANATIONS_FILE
+from .explained import Explained, write_explanations
 from .linking import Exportable, link
 from .manifest import Device, FileEntry, Kernel, Library, Manifest, PassReport, Source, Versions
 from .staging import refuse_existing, staged_folder
@@ -43,6 +45,7 @@ class ExportRequest:
     source: Source
     level: str
     passes: Sequence[PassReport] = ()
+    explanations: Sequence[Explained] = ()
     kernels: Sequence[Kernel] = ()
     quantization: Mapping[str, Any] | None = None
     tuning_records: Sequence[Mapping[str, Any]] = ()
@@ -77,6 +80,9 @@ def _write(folder: Path, request: ExportRequest) -> None:
     runtime = _copy_runtime(folder, RUNTIME_FILE) if _wants_runtime(request) else None
     device = _write_device(folder, request.device, runtime is not None) if request.device else None
     paths = [library.path for library in libraries] + ([runtime] if runtime else []) + _device_paths(device)
+    if request.explanations:
+        write_explanations(folder, request.explanations)
+        paths.append(EXPLANATIONS_FILE)
     files = [weights_entry, *(_entry(folder, path) for path in paths)]
     manifest = Manifest(
         created_by=Versions(VERSION, TVM_VERSION, FFI_VERSION),

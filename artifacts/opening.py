@@ -92,6 +92,19 @@ class OpenArtifact:
             self._files[entry.path] = _open_plain(self._folder, entry.path)
             self._compare(entry, full)
 
+    def read(self, path: str) -> bytes | None:
+        """A small file's content, its digest checked; None where the manifest lists no such file."""
+        entry = next((entry for entry in self.manifest.files if entry.path == path), None)
+        if entry is None:
+            return None
+        if path not in self._files:
+            try:
+                self._files[path] = _open_plain(self._folder, path)
+            except FileNotFoundError:
+                raise IntegrityError(f"{self.path}: missing file(s) {path}", hint=_REMAKE) from None
+        self._compare(entry, full=True)
+        return os.pread(self._files[path], entry.size, 0)
+
     def _compare(self, entry: FileEntry, full: bool) -> None:
         descriptor = self._files[entry.path]
         size = os.fstat(descriptor).st_size

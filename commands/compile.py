@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..artifacts.opening import OpenArtifact
 from ..shapes import parse_shapes
+from .explain import explanations_of, show_explanations
 from .options import add_log_options, add_quantization_options
 from .output import print_json
 from .verify import show_report
@@ -66,6 +67,9 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         help="measure kernels that this machine has not measured yet, for 60s, 15m or 200t (trials), before compiling",
     )
     add_log_options(parser)
+    parser.add_argument(
+        "--explain", action="store_true", help="say for each algorithm, fusion and template why it did or didn't apply"
+    )
     parser.add_argument("--no-runtime", action="store_true", help="leave TVM's runtime library out of the artifact")
     parser.set_defaults(execute=execute)
 
@@ -122,6 +126,8 @@ def execute(options: argparse.Namespace) -> int:
         result: dict[str, Any] = {"artifact": str(artifact), "seconds": round(seconds, 3)}
         steps = [{"name": p.name, "applied": p.applied, "seconds": round(p.seconds, 4)} for p in passes]
         result |= _tuning(artifact, tuned) | {"up_to_date": current, "passes": steps}
+        if options.explain:
+            result["explanations"] = explanations_of(artifact)
         print_json(result | ({"verify": verified.to_json()} if verified else {}))
     elif current:
         print(f"{artifact}: up to date (same model, options and compiler; --force compiles anew)")
@@ -129,6 +135,8 @@ def execute(options: argparse.Namespace) -> int:
         if options.verbose:
             print_passes(passes)
         print(f"{artifact}: compiled in {seconds:.1f} s (onnxkiln inspect {artifact} shows what is in it)")
+    if options.explain and not options.json:
+        show_explanations(explanations_of(artifact))
     if verified is not None and not options.json:
         show_report(verified)
     return 0 if verified is None or verified.agrees else 1

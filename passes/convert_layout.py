@@ -7,11 +7,14 @@ an operator asks for it, so transposes end up at the edges of the convolutional 
 
 from __future__ import annotations
 
+from typing import Any
+
 import tvm
 from tvm import relax
 
 from .bindings import BindingBuilder, bindings_of, each_function
-from .constants import as_array, constant, op_name, shape_of
+from .constants import as_array, constant, is_constant, op_name, shape_of
+from .explanations import explain
 from .layout_rules import RULES, Result, rank_of, to_first, to_last
 
 
@@ -66,6 +69,7 @@ def convert_layout(mod: tvm.IRModule, name: str) -> tuple[tvm.IRModule, int]:
     for binding in bindings_of(function):
         result = _convert(layouts, binding)
         if result is None:
+            _explain(layouts, binding)
             layouts.restore(binding.value)
             layouts.build.keep(binding)
             continue
@@ -77,6 +81,19 @@ def convert_layout(mod: tvm.IRModule, name: str) -> tuple[tvm.IRModule, int]:
             layouts.build.bind(binding.var, result.expr)
     layouts.restore(function.body.body)
     return layouts.build.finish(function), converted
+
+
+def _explain(layouts: Layouts, binding: relax.Binding) -> None:
+    """Why an operator with a channels-last operand, or a convolution, stays in ONNX's order."""
+    call: Any = binding.value if isinstance(binding, relax.VarBinding) else None
+    name = op_name(call)
+    if not name or not ("conv" in name or any(layouts.is_last(var) for var in relax.analysis.free_vars(call))):
+        return
+    reason = "no rule says how it works on another order"
+    if name in RULES:
+        reason = "an operand has no channels-last form, or what it does depends on the order"
+        reason = "its weights are computed at run time" if "conv" in name and not is_constant(call.args[1]) else reason
+    explain(name.removeprefix("relax."), "channels-last", False, reason)
 
 
 def _convert(layouts: Layouts, binding: relax.Binding) -> Result | None:

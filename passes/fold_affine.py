@@ -16,6 +16,7 @@ from tvm import relax
 
 from .bindings import BindingBuilder, bindings_of, count_uses, each_function
 from .constants import array_of, as_array, constant, op_name, shape_of
+from .explanations import explain
 
 _CONVOLUTIONS = {"relax.nn.conv1d", "relax.nn.conv2d", "relax.nn.conv3d"}
 _AFFINE = {"relax.add", "relax.subtract", "relax.multiply", "relax.divide"}
@@ -58,12 +59,22 @@ def _find(function: relax.Function) -> tuple[dict[relax.Var, _Scaled], set[relax
         scaled = _start(value)
         if scaled is None and op_name(value) in _AFFINE:
             base = next((arg for arg in value.args if isinstance(arg, relax.Var) and arg in known), None)
-            if base is not None and uses[base] == 1:
-                scaled = _extend(value, base, known[base])
+            if base is not None:
+                scaled = _extend(value, base, known[base]) if uses[base] == 1 else None
                 absorbed |= {base} if scaled else set()
+                _explain(value, scaled is not None, uses[base])
         if scaled is not None:
             known[binding.var] = scaled
     return known, absorbed
+
+
+def _explain(value: relax.Call, applied: bool, uses: int) -> None:
+    subject = f"{op_name(value).removeprefix('relax.')} behind a convolution"
+    reason = "constant per output channel"
+    if not applied:
+        reason = "its other operand is not a constant per output channel, or divides by zero or by the result"
+        reason = f"the convolution's result is read {uses} times" if uses > 1 else reason
+    explain(subject, "folded into the weights", applied, reason)
 
 
 def _rebuild(build: BindingBuilder, var: relax.Var, scaled: _Scaled) -> None:

@@ -15,6 +15,8 @@ from ..targets import Target
 from .convert_layout import convert_layout
 from .copy_aliased_outputs import copy_aliased_outputs
 from .decompose_conv_transpose import decompose_conv_transpose
+from .explain_fusion import explain_fusion
+from .explanations import Explanations, listening
 from .fold_affine import fold_affine
 from .fold_constants import fold_constants
 from .legalize import legalize
@@ -43,12 +45,14 @@ Run = Callable[[tvm.IRModule, Target], tuple[tvm.IRModule, int | None]]
 class Step:
     """``run`` returns the module and how often the pass applied (None where TVM doesn't say).
 
-    ``machines`` are the kinds of target that it is for."""
+    ``machines`` are the kinds of target that it is for; ``explain`` says of the module after it why it did not apply.
+    """
 
     name: str
     level: str
     run: Run
     machines: tuple[str, ...] = ("cpu", "gpu")
+    explain: Callable[[tvm.IRModule], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ PIPELINE: tuple[Step, ...] = (
     Step("to_dataflow", "O1", _counted(to_dataflow)),
     Step("annotate", "O1", _tvm(T.AnnotateTIROpPattern())),
     Step("mark_resizing", "O1", _counted(mark_resizing)),
-    Step("group", "O1", _tvm(T.FuseOps())),
+    Step("group", "O1", _tvm(T.FuseOps()), explain=explain_fusion),
     Step("unify_scalars", "O1", _counted(unify_scalars)),
     Step("order_fused_scalars", "O1", _counted(order_scalars)),
     Step("fuse", "O1", _FUSE),
@@ -119,6 +123,7 @@ class Pipeline:
         self.level = level
         self.dump = dump
         self.reports: list[StepReport] = []
+        self.explanations = Explanations()
         self._dumped = 0
 
     def optimize(self, mod: tvm.IRModule, target: Target) -> tvm.IRModule:
@@ -136,7 +141,10 @@ class Pipeline:
         for step in (step for step in steps if machine in step.machines):
             start = time.perf_counter()
             try:
-                mod, applied = step.run(mod, target)
+                with listening(self.explanations, step.name):
+                    mod, applied = step.run(mod, target)
+                    if step.explain:
+                        step.explain(mod)
             except (tvm.error.InternalError, RuntimeError, ValueError, TypeError) as error:
                 raise CompileError(
                     f"pass {step.name} failed after {_names(self.reports)}: {str(error).strip().splitlines()[-1]}",

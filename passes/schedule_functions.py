@@ -15,6 +15,7 @@ from ..schedules.template import Scheduled, schedule_function
 from ..targets import Target
 from .bindings import relax_functions
 from .constants import op_name
+from .explanations import Explanation
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,20 @@ class KernelReport:
     vectorized: bool = False
     calls: int = 1
     reason: str = ""
+
+
+def explain_kernels(reports: list[KernelReport]) -> list[Explanation]:
+    """Why each function has the schedule it has."""
+    return [
+        Explanation(
+            "schedule",
+            report.name,
+            report.template or "a template",
+            report.template is not None,
+            report.reason or "its anchor names this template",
+        )
+        for report in reports
+    ]
 
 
 @visitor

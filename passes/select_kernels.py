@@ -20,6 +20,7 @@ from ..targets import Target
 from .bindings import relax_functions
 from .call_kernel import call_kernel
 from .constants import as_array, constant, dims_of, dtype_of, op_name, shape_of
+from .explain_kernels import explain_kernel
 
 OUT_ELEMENTWISE_FUSABLE = 4
 """TVM's ``OpPatternKind``: elementwise consumers may be fused behind the kernel."""
@@ -31,11 +32,14 @@ class _Selector(PyExprMutator):
         super().__init__(mod)
         self.target = target
         self.count = 0
+        self.chosen = ""
 
     def visit_call_(self, call: relax.Call) -> relax.Expr:
         call = self.visit_expr_post_order(call)
         select = _SELECTORS.get(op_name(call))
         kernel = select(self, call) if select else None
+        if select:
+            explain_kernel(call, self.known(call.args[1]), self.chosen if kernel is not None else None)
         if kernel is None:
             return call
         self.count += 1
@@ -46,6 +50,7 @@ class _Selector(PyExprMutator):
         return None if bound is None else as_array(bound)
 
     def te(self, function: Callable[..., Any], *args: Any) -> relax.Expr:
+        self.chosen = function.__name__
         return call_kernel(self.builder_, function, args, OUT_ELEMENTWISE_FUSABLE)
 
 

@@ -73,6 +73,17 @@ def test_what_was_compiled_is_verified(kiln, tmp_path, monkeypatch):
     assert "DOES NOT AGREE" in outcome.out
 
 
+def test_it_explains_itself_when_asked(kiln, tmp_path):
+    outcome = kiln("compile", MODEL, "-o", tmp_path / "out", "--explain")
+    assert "why: select_kernels" in outcome.out and "because" in outcome.out
+    shown = kiln("inspect", tmp_path / "out", "--explain").out
+    assert outcome.out[outcome.out.index("why:") :] in shown
+    assert "why:" not in kiln("inspect", tmp_path / "out").out
+    (tmp_path / "out" / "explanations.json").write_text("{}")
+    damaged = kiln("inspect", tmp_path / "out", "--explain")
+    assert damaged.code == 1 and "explanations.json" in damaged.err
+
+
 def test_the_module_after_each_pass_is_written(kiln, tmp_path):
     assert kiln("compile", MODEL, "-o", tmp_path / "out", "--no-runtime", "--dump-ir", tmp_path / "ir").code == 0
     dumps = sorted((tmp_path / "ir").iterdir())
