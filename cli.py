@@ -21,6 +21,7 @@ from .commands import bench as bench_command
 from .commands import compile as compile_command
 from .commands import inspect as inspect_command
 from .commands import log as log_command
+from .commands import quantize as quantize_command
 from .commands import run as run_command
 from .commands import tune as tune_command
 from .commands import verify as verify_command
@@ -29,7 +30,8 @@ from .errors import KilnError
 
 INTERRUPTED = 130
 _COMMANDS = (
-    compile_command, tune_command, inspect_command, run_command, verify_command, bench_command, log_command,
+    compile_command, quantize_command, tune_command, inspect_command, run_command, verify_command, bench_command,
+    log_command,
 )  # fmt: skip
 
 

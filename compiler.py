@@ -5,8 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +89,7 @@ def compile(
     report = progress or (lambda _stage, _done, _total: None)
     quantized = None
     if settings is not None:
-        opened = partial(_opened, model, shapes, level, max_bytes)
-        quantized = quantize_model(settings, opened, report)
+        quantized = quantize_model(settings, Workbench(Path(model), shapes, level, max_bytes), report)
     report("import", 0, 1)
     rewrite = quantized.rewrite if quantized is not None else None
     imported = import_model(model, shapes, outputs=outputs, max_bytes=max_bytes, rewrite=rewrite)
@@ -111,23 +109,37 @@ def compile(
     return export(replace(made, request=asked, quantization=report_of), Path(output), force)
 
 
-@contextmanager
-def _opened(
-    model: str | Path,
-    shapes: UserShapes | None,
-    level: str,
-    max_bytes: int,
-    rewrite: Rewrite,
-    check: Callable[[Contract], None],
-) -> Iterator[Session]:
-    """The model, rewritten, as a session on this machine: for what has to be measured before it can be decided."""
-    imported = import_model(model, shapes, max_bytes=max_bytes, rewrite=rewrite)
-    check(imported.contract)
-    made, _ = _compile_for(imported, parse("cpu"), Pipeline(level, None), False, lambda *_: None)
-    with tempfile.TemporaryDirectory(prefix="onnxkiln-quantize-") as folder:
-        artifact = export(made, Path(folder) / "artifact", False)
-        with load(artifact, verify="size") as session:
+@dataclass(frozen=True)
+class Workbench:
+    """Builds of ``model`` on this machine (see ``quantizer.Workbench``)."""
+
+    model: Path
+    shapes: UserShapes | None = None
+    level: str = "O2"
+    max_bytes: int = MAX_BYTES
+
+    @contextmanager
+    def opened(self, rewrite: Rewrite, check: Callable[[Contract], None]) -> Iterator[Session]:
+        imported = import_model(self.model, self.shapes, max_bytes=self.max_bytes, rewrite=rewrite)
+        check(imported.contract)
+        with self._built(imported) as session:
             yield session
+
+    @contextmanager
+    def opened_file(self, path: Path) -> Iterator[Session]:
+        with self._built(import_model(path)) as session:
+            yield session
+
+    def visit(self, look: Rewrite) -> None:
+        import_model(self.model, self.shapes, max_bytes=self.max_bytes, rewrite=look)
+
+    @contextmanager
+    def _built(self, imported: ImportedModel) -> Iterator[Session]:
+        made, _ = _compile_for(imported, parse("cpu"), Pipeline(self.level, None), False, lambda *_: None)
+        with tempfile.TemporaryDirectory(prefix="onnxkiln-quantize-") as folder:
+            artifact = export(made, Path(folder) / "artifact", False)
+            with load(artifact, verify="size") as session:
+                yield session
 
 
 def _compile_for(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import onnx_ir as ir
@@ -28,8 +29,22 @@ from .quantization.parameters import Affine8, Range, affine_of
 from .quantization.plan import Plan, make_plan, unknown_patterns
 from .quantization.settings import STATIC, Settings
 
-Opened = Callable[[Rewrite, Callable[[Contract], None]], AbstractContextManager[Session]]
-"""Compiles the model for this machine, as rewritten, and opens it; the second is asked before the long part."""
+
+class Workbench(Protocol):
+    """Builds of the model for this machine: for what has to be measured before it can be decided."""
+
+    def opened(self, rewrite: Rewrite, check: Callable[[Contract], None]) -> AbstractContextManager[Session]:
+        """The model as ``rewrite`` leaves it, compiled; ``check`` is asked before the long part."""
+
+    def opened_file(self, path: Path) -> AbstractContextManager[Session]:
+        """Another model, compiled."""
+
+    def visit(self, look: Rewrite) -> None:
+        """Show the normalised model."""
+
+
+ONE_FILE = 1 << 30
+"""Bytes of tensors up to which a quantized ONNX model is one file: protobuf ends at 2 GiB."""
 
 Progress = Callable[[str, int, int], None]
 
@@ -39,20 +54,32 @@ class Quantized:
     """How a model becomes integers: ``rewrite`` is what to do with it.
 
     ``calibration`` may come of a file, whose model is compared when ``rewrite`` sees it; then it is None until that.
-    ``report`` goes into the manifest, ``noises`` has every layer's noise where it was measured.
+    ``report`` goes into the manifest, ``noises`` has every layer's noise where it was measured, ``reasons`` says why
+    layers stay in floating point.
     """
 
     settings: Settings
     calibration: Calibration | None = None
     report: dict[str, Any] = field(default_factory=dict)
     noises: dict[str, Noise] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
 
-    def rewrite(self, model: ir.Model, source: ModelSource) -> None:
-        """Fold scales, put integers in. Raises UsageError when the calibration is not this model's."""
+    @property
+    def has_data(self) -> bool:
+        """Whether there are samples to measure with."""
+        return self.settings.calibrate is not None and not is_calibration_file(self.settings.calibrate)
+
+    def resolve(self, source: ModelSource) -> Calibration:
+        """The calibration, tied to this model. Raises UsageError when it comes of a file for another one."""
         found = self.calibration
         if found is None:
             found = read_calibration(Path(self.settings.calibrate), source.sha256, dict(source.external))
         self.calibration = replace(found, sha256=source.sha256, external=dict(source.external))
+        return self.calibration
+
+    def rewrite(self, model: ir.Model, source: ModelSource) -> None:
+        """Fold scales, put integers in. Raises UsageError when the calibration is not this model's."""
+        found = self.resolve(source)
         plan = make_plan_for(model, self.settings, found.in_float)
         if self.settings.scheme == STATIC:
             insert_pairs(model, plan, scales_of(found, plan))
@@ -67,7 +94,7 @@ class Quantized:
         write_calibration(self.calibration, path)
 
 
-def quantize(settings: Settings, opened: Opened, progress: Progress) -> Quantized:
+def quantize(settings: Settings, bench: Workbench, progress: Progress) -> Quantized:
     """Calibrate, unless an earlier calibration is given; then find the layers that the budget leaves in floating point.
 
     Raises UsageError, InputError (the data), AccuracyError (the budget), ModelError, CompileError.
@@ -75,12 +102,12 @@ def quantize(settings: Settings, opened: Opened, progress: Progress) -> Quantize
     if is_calibration_file(settings.calibrate):
         return Quantized(settings)
     if settings.scheme == STATIC:
-        found = _calibrate(settings, opened, progress)
+        found = _calibrate(settings, bench, progress)
     else:
         found = Calibration("", {}, "none", 0, {})
     quantized = Quantized(settings, found)
     if settings.budget is not None:
-        _keep_budget(quantized, settings.budget, opened, progress)
+        _keep_budget(quantized, settings.budget, bench, progress)
     return quantized
 
 
@@ -138,9 +165,9 @@ class _Observation:
         return count
 
 
-def _calibrate(settings: Settings, opened: Opened, progress: Progress) -> Calibration:
+def _calibrate(settings: Settings, bench: Workbench, progress: Progress) -> Calibration:
     observation = _Observation(settings)
-    with opened(observation.rewrite, lambda contract: _check_data(settings, contract)) as session:
+    with bench.opened(observation.rewrite, lambda contract: _check_data(settings, contract)) as session:
         count = observation.run(session, progress)
     lost = [name for name, observer in observation.seen.items() if not observer.finite]
     if lost:
@@ -163,7 +190,7 @@ def _check_data(settings: Settings, contract: Contract) -> None:
         next(samples(settings.calibrate, contract))
 
 
-def measure_noise(quantized: Quantized, opened: Opened, progress: Progress) -> dict[str, Noise]:
+def measure_noise(quantized: Quantized, bench: Workbench, progress: Progress) -> dict[str, Noise]:
     """The noise of each layer by itself, over the calibration data."""
     settings, calibration = quantized.settings, quantized.calibration
     assert calibration is not None
@@ -175,14 +202,14 @@ def measure_noise(quantized: Quantized, opened: Opened, progress: Progress) -> d
         noises.update({name: Noise() for name in add_copies(model, plan, scales)})
         common.RemoveUnusedNodesPass()(model)
 
-    with opened(rewrite, lambda contract: _check_data(settings, contract)) as session:
+    with bench.opened(rewrite, lambda contract: _check_data(settings, contract)) as session:
         for count, feeds in enumerate(samples(settings.calibrate, session.contract), start=1):
             add_up(noises, session.run(None, feeds))
             progress("measure noise", count, count)
     return noises
 
 
-def _keep_budget(quantized: Quantized, budget: Budget, opened: Opened, progress: Progress) -> None:
+def _keep_budget(quantized: Quantized, budget: Budget, bench: Workbench, progress: Progress) -> None:
     """Leave layers in floating point, those with the most noise first, until the budget holds."""
     settings = quantized.settings
     if settings.calibrate is None:
@@ -190,13 +217,13 @@ def _keep_budget(quantized: Quantized, budget: Budget, opened: Opened, progress:
     calibration = quantized.calibration
     assert calibration is not None
     tried: dict[int, float] = {}
-    with opened(lambda *_: None, lambda contract: _check_data(settings, contract)) as exact:
+    with bench.opened(lambda *_: None, lambda contract: _check_data(settings, contract)) as exact:
         goal = 1.0 if budget.metric in COMPARISONS else evaluated(budget.metric, exact)
         order: list[str] = []
 
         def holds(in_float: Sequence[str]) -> bool:
             candidate = Quantized(settings, replace(calibration, in_float=tuple(in_float)))
-            with opened(candidate.rewrite, lambda _contract: None) as session:
+            with bench.opened(candidate.rewrite, lambda _contract: None) as session:
                 value = _measured(budget, settings, exact, session)
             tried[len(in_float)] = value
             progress(f"{budget.name} {value:.4f} with {len(in_float)} layers in float", 1, 1)
@@ -204,7 +231,7 @@ def _keep_budget(quantized: Quantized, budget: Budget, opened: Opened, progress:
 
         chosen: list[str] | None = []
         if not holds([]):
-            quantized.noises = measure_noise(quantized, opened, progress)
+            quantized.noises = measure_noise(quantized, bench, progress)
             order = sorted(quantized.noises, key=lambda name: quantized.noises[name].decibels)
             chosen = fewest(order[:-1], lambda names: bool(names) and holds(names))
     if chosen is None:
@@ -215,6 +242,7 @@ def _keep_budget(quantized: Quantized, budget: Budget, opened: Opened, progress:
             hint="allow a larger drop, try another calibrator, or compile without --quantize",
         )
     quantized.calibration = replace(calibration, in_float=tuple(chosen))
+    quantized.reasons.update(dict.fromkeys(chosen, "accuracy budget"))
     quantized.report["budget"] = {
         "metric": budget.name,
         "least": budget.least(goal),
@@ -245,3 +273,24 @@ def _report(settings: Settings, calibration: Calibration, plan: Plan) -> dict[st
         "excluded": [*settings.selection.nodes, *(f"op:{op}" for op in settings.selection.ops)],
         "notes": list(calibration.notes),
     }
+
+
+def write_onnx(quantized: Quantized, bench: Workbench, path: Path) -> None:
+    """Write the model with its integers as an ONNX file; tensors past 1 GB go into a file beside it."""
+
+    def write(model: ir.Model, source: ModelSource) -> None:
+        quantized.rewrite(model, source)
+        total = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            if total > ONE_FILE:
+                ir.save(model, path, external_data=f"{path.name}.data")
+            else:
+                ir.save(model, partial)
+                partial.replace(path)
+        except OSError as error:
+            raise UsageError(f"the quantized model can't be written to {path}: {error.strerror}") from error
+        finally:
+            partial.unlink(missing_ok=True)
+
+    bench.visit(write)
