@@ -1,36 +1,109 @@
-"""Fetch packed weights from memory ahead of their use.
+"""Fetch the packed weights of the next output channels while these are worked on.
 
-A kernel with few pixels uses each weight a few times only, so it waits for memory. The processor's own prefetcher stops
-at the end of each 4 KiB page; where the weights are read in the order in which they lie, a fetch of what comes next
-runs across.
+A kernel reads a panel of weights, those of one register tile's output channels, once for each tile of pixels, and then
+goes on to the next panel. The first of these passes would wait for memory, and memory would idle during the others.
+So every pass fetches its share of the panel that follows, into the second-level cache.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import tvm
 import tvm_ffi
 from tvm import tirx
 from tvm.ir.expr import TensorLoad
+from tvm.sym import Analyzer
 
-from ..schedules.blocks import PREFETCH_KEY, depends_on
+from ..schedules.blocks import PREFETCH_KEY, as_int, depends_on
+
+LINE = 16
+"""fp32 weights of a cache line."""
 
 
 def prefetch_weights() -> tvm.transform.Pass:
-    """The pass for unrolled and vectorised functions: one fetch per weight vector that a marked loop's body reads."""
+    """The pass for unrolled and vectorised functions.
+
+    A loop over input channels is marked with the number of cache lines of a panel, which lie in memory one after the
+    other, the next panel behind them.
+    """
 
     @tirx.transform.prim_func_pass(opt_level=0, name="kiln.prefetch_weights")
     def run(function: tirx.PrimFunc, _mod: tvm.IRModule, _context: tvm.transform.PassContext) -> tirx.PrimFunc:
-        return tvm_ffi.structural_map(function, (tirx.For, _ahead))
+        loops: list[tirx.For] = []
+        tvm_ffi.structural_walk(function.body, (tirx.For, loops.append), order="pre")  # outer loops first
+        bodies = {}
+        for loop in loops:
+            if PREFETCH_KEY in loop.annotations:
+                outside = [outer for outer in loops if not outer.same_as(loop) and _holds(outer, loop)]
+                bodies[loop] = _fetching(loop, outside)
+        if not bodies:
+            return function
+        return tvm_ffi.structural_map(function, (tirx.For, lambda loop: _replaced(loop, bodies)))
 
     return run
 
 
-def _ahead(loop: tirx.For) -> tirx.For:
+def _holds(outer: tirx.For, inner: tirx.For) -> bool:
+    found: list[bool] = []
+    tvm_ffi.structural_walk(outer.body, (tirx.For, lambda loop: found.append(True) if loop.same_as(inner) else None))
+    return bool(found)
+
+
+def _replaced(loop: tirx.For, bodies: dict[tirx.For, tirx.Stmt]) -> tirx.For:
     if PREFETCH_KEY not in loop.annotations:
         return loop
-    distance = int(loop.annotations[PREFETCH_KEY])
+    body = next(body for marked, body in bodies.items() if marked.loop_var.same_as(loop.loop_var))
+    annotations = {key: value for key, value in loop.annotations.items() if key != PREFETCH_KEY}
+    return tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, body, annotations=annotations)
+
+
+@dataclass(frozen=True)
+class _Walk:
+    """How a panel is read: ``steps`` are the loops over it, ``passes`` those that read it again; innermost last."""
+
+    steps: list[tirx.For]
+    passes: list[tirx.For]
+
+    @property
+    def step_count(self) -> int:
+        return _product(self.steps)
+
+    @property
+    def pass_count(self) -> int:
+        return _product(self.passes)
+
+
+def _fetching(loop: tirx.For, outside: list[tirx.For]) -> tirx.Stmt:
+    lines = int(loop.annotations[PREFETCH_KEY])
+    loads = _weight_loads(loop)
+    if not loads:
+        return loop.body
+    walk = _walk([*outside, loop], loads, lines)
+    start = {step.loop_var: step.min for step in walk.steps}
+    base = _first(loads).indices[-1].base
+    panel = tvm_ffi.structural_map(base, (tvm.ir.Var, lambda v: _value(start, v)))
+    share = -(-lines // walk.pass_count)
+    at_once = -(-share // walk.step_count)
+    every = 1 << (walk.step_count // share).bit_length() - 1 if at_once == 1 else 1
+    step = _position(walk.steps, base)
+    first = panel + (lines + _position(walk.passes, base) * share + tirx.floordiv(step, every) * at_once) * LINE
+    source = loads[0].source
+    fetches = [tirx.Evaluate(_prefetch(source, first + i * LINE)) for i in range(at_once)]
+    body: tirx.Stmt = tirx.SeqStmt(fetches) if at_once > 1 else fetches[0]
+    conditions = []
+    if every > 1:
+        conditions.append(tirx.floormod(step, every) == 0)
+    if share * every < walk.step_count * at_once:
+        conditions.append(step < share * every)
+    if conditions:
+        body = tirx.IfThenElse(tirx.all(*conditions), body, None)
+    return tirx.SeqStmt([body, loop.body])
+
+
+def _weight_loads(loop: tirx.For) -> list[TensorLoad]:
+    """The vectors read in ``loop`` that move with it, each once."""
     loads: list[TensorLoad] = []
 
     def visit(load: TensorLoad) -> None:
@@ -39,19 +112,54 @@ def _ahead(loop: tirx.For) -> tirx.For:
             loads.append(load)
 
     tvm_ffi.structural_walk(loop.body, (TensorLoad, visit))
-    annotations = {key: value for key, value in loop.annotations.items() if key != PREFETCH_KEY}
-    fetches = [tirx.Evaluate(_prefetch(load, loop.loop_var, distance)) for load in loads]
-    body = tirx.SeqStmt([*fetches, loop.body]) if fetches else loop.body
-    return tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, body, annotations=annotations)
+    return loads
 
 
 def _known(load: TensorLoad, loads: list[TensorLoad]) -> bool:
     return any(load.source.same_as(o.source) and tvm_ffi.structural_equal(load.indices, o.indices) for o in loads)
 
 
-def _prefetch(load: TensorLoad, variable: Any, distance: int) -> Any:
-    later = variable + tirx.const(distance, variable.ty)
-    base = tvm_ffi.structural_map(load.indices[-1].base, (tvm.ir.Var, lambda v: later if v.same_as(variable) else v))
-    address = tirx.address_of(tirx.BufferLoad(load.source, [base]))
-    flags = [tirx.const(number, "int32") for number in (0, 3, 1)]  # to read, into every cache, data
+def _first(loads: list[TensorLoad]) -> TensorLoad:
+    """The load of the lowest address."""
+    analyzer = Analyzer()
+    origin = loads[0].indices[-1].base
+    offsets = [as_int(analyzer.simplify(load.indices[-1].base - origin)) or 0 for load in loads]
+    return loads[offsets.index(min(offsets))]
+
+
+def _walk(loops: list[tirx.For], loads: list[TensorLoad], lines: int) -> _Walk:
+    remaining = list(loops)
+    steps = [remaining.pop()]
+    while remaining and _product(steps) * len(loads) < lines and as_int(remaining[-1].extent) is not None:
+        steps.insert(0, remaining.pop())
+    passes: list[tirx.For] = []
+    while remaining and as_int(remaining[-1].extent) is not None:
+        if any(depends_on(load.indices[-1].base, [remaining[-1].loop_var]) for load in loads):
+            break
+        passes.insert(0, remaining.pop())
+    return _Walk(steps, passes)
+
+
+def _product(loops: list[tirx.For]) -> int:
+    count = 1
+    for loop in loops:
+        count *= int(loop.extent)
+    return count
+
+
+def _position(loops: list[tirx.For], like: Any) -> Any:
+    """Iterations of ``loops`` done so far, of the type of ``like``."""
+    position: Any = tirx.const(0, like.ty)
+    for loop in loops:
+        position = position * loop.extent + (loop.loop_var - loop.min)
+    return position
+
+
+def _value(values: dict[Any, Any], variable: Any) -> Any:
+    return next((value for known, value in values.items() if known.same_as(variable)), variable)
+
+
+def _prefetch(source: Any, index: Any) -> Any:
+    address = tirx.address_of(tirx.BufferLoad(source, [index]))
+    flags = [tirx.const(number, "int32") for number in (0, 2, 1)]  # to read, into the second-level cache, data
     return tirx.call_intrin("void", "tirx.prefetch", address, *flags)

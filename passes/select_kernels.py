@@ -15,7 +15,7 @@ from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 from tvm.sym import Analyzer
 
-from ..schedules import batch_matmul, conv2d, depthwise_conv2d, matmul, winograd_conv2d
+from ..schedules import batch_matmul, conv2d, depthwise_conv2d, matmul, winograd_conv2d, winograd_plan
 from ..targets import Target
 from .bindings import relax_functions
 from .call_kernel import call_kernel
@@ -70,14 +70,15 @@ def _conv2d(selector: _Selector, call: relax.Call) -> relax.Expr | None:
     height = conv2d.output_size(shape[1], weight.shape[2], strides[0], dilation[0], padding[0], padding[2])
     if 0 in (*shape, height, width):
         return None  # nothing to tile
-    if groups == 1 and _is_winograd(weight, strides, dilation) and winograd_conv2d.pays(
-        per_group, out, height, width, selector.target
-    ):
-        tile_rows, tile = winograd_conv2d.block_shape(height, width, per_group, out, selector.target)
-        packed = constant(winograd_conv2d.pack(weight))
-        return selector.te(winograd_conv2d.winograd_conv2d, data, packed, out, padding, tile_rows, tile)
+    plan = None
+    if groups == 1 and _is_winograd(weight, strides, dilation):
+        plan = winograd_plan.plan(per_group, out, height, width, selector.target)
+    if plan is not None:
+        packed = constant(winograd_plan.pack(weight, plan.transform))
+        sizes = (plan.transform.out, plan.tile_rows, plan.tile)
+        return selector.te(winograd_conv2d.winograd_conv2d, data, packed, out, padding, *sizes)
     if groups == 1:
-        tile = conv2d.pixel_tile(width, out, selector.target)
+        tile = conv2d.pixel_tile(width, out, weight[0].size, selector.target)
         packed = constant(conv2d.pack(weight))
         return selector.te(conv2d.conv2d, data, packed, out, strides, padding, dilation, tile)
     if groups == out and per_group == 1 and groups == shape[3]:
@@ -86,7 +87,7 @@ def _conv2d(selector: _Selector, call: relax.Call) -> relax.Expr | None:
         return selector.te(depthwise_conv2d.depthwise_conv2d, data, packed, strides, padding, dilation, tile)
     if not isinstance(shape[3], int):
         return None
-    tile = conv2d.pixel_tile(width, conv2d.BLOCK, selector.target)
+    tile = conv2d.pixel_tile(width, conv2d.BLOCK, weight[0].size, selector.target)
     packed = constant(conv2d.pack_grouped(weight, groups))
     return selector.te(conv2d.conv2d, data, packed, out, strides, padding, dilation, tile, groups)
 

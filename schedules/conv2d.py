@@ -18,17 +18,17 @@ from .matmul import write_tile
 from .template import Parameters, register
 from .tiles import (
     BLOCK,
-    accumulators,
     best_tile,
+    best_width,
     finish_epilogue,
     prefetch_weights,
-    registers_per_block,
     schedule_prologue,
 )
 
 NAME = "conv2d"
-FEW_PIXELS = 400
-"""Output pixels up to which weights are fetched ahead: a 7x7 map of 512 channels took 15 % less."""
+LINE_BYTES = 64
+MANY_PANELS = 8
+"""Tiles of output channels from which on there is work for several threads without dividing the rows among them."""
 
 
 def pack(weight: np.ndarray) -> np.ndarray:
@@ -69,9 +69,12 @@ def output_size(size: Any, kernel: int, stride: int, dilation: int, before: int,
     return result if isinstance(result, int) else Analyzer().simplify(result)
 
 
-def pixel_tile(width: Any, out_channels: int, target: Target) -> int:
-    """Pixels of the register tile; part of the expression, because it rounds the computed width up."""
-    return best_tile(as_int(width), -(-out_channels // BLOCK), target)[0]
+def pixel_tile(width: Any, out_channels: int, depth: int, target: Target) -> int:
+    """Pixels of the register tile, part of the expression, because it rounds the computed width up.
+
+    ``depth`` is the number of products of a sum: taps times input channels.
+    """
+    return best_tile(as_int(width), -(-out_channels // BLOCK), target, depth)[0]
 
 
 def pad_spatial(data: te.Tensor, padding: Sequence[int], needed: Sequence[Any], always: bool = False) -> te.Tensor:
@@ -149,8 +152,10 @@ class Conv2d:
 
     def default(self, schedule: Schedule, anchor: SBlockRV, target: Target) -> Parameters:
         pixels = int(schedule.get(anchor).annotations["pixels"])
-        limit = max(1, accumulators(target) // (pixels * registers_per_block(target)))
-        return {"blocks": max(n for n in self.space(schedule, anchor, target)["blocks"] if n <= limit)}
+        depth = 1
+        for loop in schedule.get_loops(anchor)[-3:]:
+            depth *= extent(schedule, loop) or 1
+        return {"blocks": best_width(pixels, self.space(schedule, anchor, target)["blocks"], target, depth)}
 
     def apply(self, schedule: Schedule, anchor: SBlockRV, parameters: Parameters, target: Target) -> None:
         pixels = int(schedule.get(anchor).annotations["pixels"])
@@ -158,23 +163,34 @@ class Conv2d:
         n, y, x, o, ry, rx, rc = schedule.get_loops(anchor)
         x_tile, x_inner = schedule.split(x, [None, pixels])
         o_tile, o_block, lane = schedule.split(o, [None, parameters["blocks"], BLOCK])
-        schedule.reorder(n, o_tile, y, x_tile, ry, rx, rc, x_inner, o_block, lane)
+        stay = self._weights_stay(schedule, anchor, target)
+        outer = [n, y, o_tile] if stay else [n, o_tile, y]
+        schedule.reorder(*outer, x_tile, ry, rx, rc, x_inner, o_block, lane)
         write_tile(schedule, anchor, output, x_tile)
         schedule.vectorize(lane)
         schedule.unroll(o_block)
         schedule.unroll(x_inner)
+        streamed = not stay and (extent(schedule, o_tile) or 0) >= MANY_PANELS
+        lines = parameters["blocks"]
+        for loop in (ry, rx, rc):
+            lines *= extent(schedule, loop) or 1
+        known = extent(schedule, y) is not None
         if self._is_large(schedule, anchor):
-            schedule.parallel(schedule.fuse(n, o_tile, y))
+            schedule.parallel(schedule.fuse(*(outer[:2] if streamed else outer)))
         schedule_prologue(schedule, before, target)
-        few = self._few_pixels(schedule, anchor)
         schedule.decompose_reduction(anchor, ry)
-        if few:
-            prefetch_weights(schedule, anchor)
+        if streamed and known and LINE_BYTES * lines <= target.l2:
+            prefetch_weights(schedule, anchor, lines)
 
-    def _few_pixels(self, schedule: Schedule, anchor: SBlockRV) -> bool:
-        """Whether each weight is used so rarely that fetching it from memory shows."""
-        _, rows, columns, _ = (as_int(dim) for dim in schedule.get(anchor).writes[0].source.shape)
-        return rows is not None and columns is not None and rows * columns <= FEW_PIXELS
+    def _weights_stay(self, schedule: Schedule, anchor: SBlockRV, target: Target) -> bool:
+        """Whether all weights stay in the second-level cache: then a row of the output is finished before the next.
+
+        Written in passes over the whole image instead, a wide output (56x56x256: 3 MB) leaves the cache each time.
+        """
+        size = 4
+        for dim in schedule.get(anchor).reads[1].source.shape:
+            size *= int(dim)
+        return size <= target.l2 // 4
 
     def _is_large(self, schedule: Schedule, anchor: SBlockRV) -> bool:
         work = 1

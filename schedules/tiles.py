@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tvm.s_tir import Schedule
@@ -38,21 +38,38 @@ def tiles(rows: int | None, blocks: int, target: Target) -> Iterator[tuple[int, 
                 yield height, width
 
 
-def best_tile(rows: int | None, blocks: int, target: Target) -> tuple[int, int]:
-    """The tile with most multiply-adds per load, counting the rows that the last tile computes in vain."""
+def best_tile(rows: int | None, blocks: int, target: Target, depth: int | None = None) -> tuple[int, int]:
+    """The tile with most multiply-adds per load, counting the rows that the last tile computes in vain.
+
+    ``depth`` is the number of products of a sum, None where each weight is used in one tile only.
+    """
 
     def score(tile: tuple[int, int]) -> float:
         height, width = tile
-        per_load = height * width / (height + width * registers_per_block(target))
-        # Few sums in flight wait for the multiply-add's latency: 4 cycles on each of 2 ports.
-        in_flight = min(1.0, height * width * registers_per_block(target) / 10)
         if rows is None:
             useful = 1.0 if height <= 8 else 0.9  # a symbolic size wants a short tail
         else:
             useful = rows / (-(-rows // height) * height)
-        return min(per_load, 3.0) ** 0.5 * in_flight * useful
+        return tile_speed(height, width, target, depth) * useful
 
     return max(tiles(rows, blocks, target), key=score)
+
+
+def tile_speed(height: int, width: int, target: Target, depth: int | None = None) -> float:
+    """How fast a tile of ``height`` rows by ``width`` blocks is, for comparison."""
+    per_load = height * width / (height + width * registers_per_block(target))
+    # Few sums in flight wait for the multiply-add's latency: 4 cycles on each of 2 ports.
+    in_flight = min(1.0, height * width * registers_per_block(target) / 10)
+    # Weights that don't stay in the first-level cache come from the second, which gives a third of a vector a cycle.
+    stays = depth is None or width * BLOCK * 4 * depth <= target.l1 * 3 // 4
+    enough = 3.0 if depth is None else 2.0
+    return min(per_load, enough) ** 0.5 * in_flight * (1.0 if stays else min(1.0, height / 6))
+
+
+def best_width(height: int, widths: Iterable[int], target: Target, depth: int | None = None) -> int:
+    """Of ``widths``, that of the fastest tile of ``height`` rows among those that fit the registers."""
+    limit = max(1, accumulators(target) // (height * registers_per_block(target)))
+    return max((n for n in widths if n <= limit), key=lambda n: (tile_speed(height, n, target, depth), n))
 
 
 def finish_epilogue(schedule: Schedule, anchor: SBlockRV) -> tuple[list[SBlockRV], SBlockRV]:
@@ -98,10 +115,10 @@ def _same(left: list[Any], right: list[Any]) -> bool:
     return len(left) == len(right) and all(map(analyzer.can_prove_equal, left, right))
 
 
-def prefetch_weights(schedule: Schedule, anchor: SBlockRV) -> None:
-    """Mark the loop over input channels, around pixels, blocks and lanes of a register tile: weights are read as they
-    lie, 64 bytes an iteration and block, and fetched a page ahead."""
-    schedule.annotate(schedule.get_loops(anchor)[-4], PREFETCH_KEY, 64)
+def prefetch_weights(schedule: Schedule, anchor: SBlockRV, lines: int) -> None:
+    """Mark the loop over input channels, around pixels, blocks and lanes of a register tile: the next ``lines`` cache
+    lines of weights are fetched while these are used."""
+    schedule.annotate(schedule.get_loops(anchor)[-4], PREFETCH_KEY, lines)
 
 
 def schedule_prologue(schedule: Schedule, blocks: list[SBlockRV], target: Target) -> None:

@@ -1,6 +1,11 @@
-"""Weights of a marked loop are fetched ahead; what doesn't move with the loop, and unmarked loops, are left alone."""
+"""The next panel of weights is fetched in shares, each line once; unmarked loops are left alone."""
 
 from __future__ import annotations
+
+import itertools
+import operator
+import re
+import types
 
 import tvm
 from tvm.script import tirx as T
@@ -10,11 +15,16 @@ from onnxkiln.passes.prefetch_weights import prefetch_weights
 
 @T.prim_func(s_tir=True)
 def marked(x: T.handle, w: T.handle, y: T.handle) -> None:
-    a = T.match_buffer(x, (64,), "float32")
-    b = T.match_buffer(w, (1024,), "float32")
-    c = T.match_buffer(y, (16,), "float32")
-    for k in T.serial(64, annotations={"kiln.prefetch": 8}):
-        c[T.Ramp(0, 1, 16)] = c[T.Ramp(0, 1, 16)] + T.Broadcast(a[k], 16) * b[T.Ramp(k * 16, 1, 16)]
+    """Three panels of 2 blocks by 32 channels, each read in four passes."""
+    a = T.match_buffer(x, (32,), "float32")
+    b = T.match_buffer(w, (3072,), "float32")
+    c = T.match_buffer(y, (384,), "float32")
+    for panel, row in T.grid(3, 4):
+        for k in T.serial(32, annotations={"kiln.prefetch": 64}):
+            c[T.Ramp(panel * 128 + row * 32, 1, 16)] = T.Broadcast(a[k], 16) * b[T.Ramp(panel * 1024 + k * 16, 1, 16)]
+            c[T.Ramp(panel * 128 + row * 32 + 16, 1, 16)] = (
+                T.Broadcast(a[k], 16) * b[T.Ramp(panel * 1024 + 512 + k * 16, 1, 16)]
+            )
 
 
 @T.prim_func(s_tir=True)
@@ -25,9 +35,31 @@ def unmarked(w: T.handle, y: T.handle) -> None:
         c[T.Ramp(0, 1, 16)] = c[T.Ramp(0, 1, 16)] + b[T.Ramp(k * 16, 1, 16)]
 
 
-def test_one_fetch_for_the_vector_that_moves_with_the_loop() -> None:
+operator_names = types.SimpleNamespace(Mul=operator.mul, Add=operator.add)
+
+
+def _fetches(text: str) -> list[tuple[str, str]]:
+    """(condition, index) of every fetch."""
+    lines = text.splitlines()
+    found = []
+    for before, line in itertools.pairwise(lines):
+        if match := re.search(r"address_of\(\w+\[(.+)\]\), 0, 2, 1\)", line):
+            condition = re.search(r"if (.+):", before)
+            found.append((condition[1] if condition else "True", match[1]))
+    return found
+
+
+def test_each_line_of_the_next_panel_is_fetched_once() -> None:
     text = str(prefetch_weights()(tvm.IRModule({"main": marked}))["main"])
-    assert text.count("prefetch") == 1 and "(k + 8) * 16" in text.replace("T.int32", "")
+    [(condition, index)] = _fetches(text)
+    for panel in range(3):
+        lines = []
+        for row in range(4):
+            for k in range(32):
+                names = {"panel": panel, "row": row, "k": k}
+                if eval(condition, {"T": operator_names}, names):
+                    lines.append(eval(index, {"T": operator_names}, names))
+        assert lines == [(panel + 1) * 1024 + 16 * line for line in range(64)]
 
 
 def test_unmarked_loops_stay_as_they_are() -> None:
