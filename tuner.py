@@ -149,6 +149,7 @@ def _search(
     names = sorted({task.choices.template for task in tasks})
     known = {name: tuning.log.similar(name, key.isa, key.threads) for name in names}
     models = {name: _trained(records, tuning.seed) for name, records in known.items()}
+    _keep_modules(tasks, tuning.log)
     searches = []
     for task in tasks:
         name = task.choices.template
@@ -157,6 +158,14 @@ def _search(
     with Session(setup, tuning.log, tuning.observer) as session:
         session.run(searches, tuning.budget)
         return session.measurements, tuple(name for name in names if models[name] is not None)
+
+
+def _keep_modules(tasks: Sequence[Task], log: TuningLog) -> None:
+    """The functions themselves: without them no export could say what was measured."""
+    known = set(log.modules())
+    for task in tasks:
+        if task.workload not in known:
+            log.keep_module(task.workload, tvm.ir.save_json(tvm.IRModule({"main": task.function})))
 
 
 def _trained(records: Sequence[Record], seed: int) -> CostModel | None:

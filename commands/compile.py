@@ -16,6 +16,7 @@ from ..shapes import parse_shapes
 from .explain import explanations_of, show_explanations
 from .options import add_log_options, add_quantization_options
 from .output import print_json
+from .tuning_report import ReportRecorder, both
 from .verify import show_report
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ def execute(options: argparse.Namespace) -> int:
     from .. import UP_TO_DATE
     from .. import compile as compile_model
 
+    report = ReportRecorder(options.report, options.model, options.target, options.tune)
     start = time.perf_counter()
     with _progress(visible=sys.stderr.isatty() and not options.json) as progress:
         stages = _Stages(progress)
@@ -117,10 +119,14 @@ def execute(options: argparse.Namespace) -> int:
             shipped_log=not options.no_shipped_log,
             seed=options.seed,
             tuned=tuned,
-            observer=stages.tuning,
+            observer=both(stages.tuning, report.show),
         )
     seconds = time.perf_counter() - start
     current = UP_TO_DATE in stages.seen
+    for one in tuned:
+        report.write(one, options.log)
+    if current and options.report is not None:
+        print(f"{options.report} was not written: nothing was compiled; see onnxkiln tune --dry-run", file=sys.stderr)
     verified = _verify(artifact, options) if options.verify else None
     if options.json:
         result: dict[str, Any] = {"artifact": str(artifact), "seconds": round(seconds, 3)}

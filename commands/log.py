@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import LogError, UsageError
+from ..versions import check_compiler
 from .output import format_bytes, format_table, print_json, print_section
 
 if TYPE_CHECKING:
@@ -25,7 +29,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     log = argparse.ArgumentParser(add_help=False)
-    log.add_argument("--log", metavar="FILE", help="the log (default: the user's)")
+    log.add_argument("--log", metavar="FILE", help="the log (default: $ONNXKILN_LOG, else the user's)")
 
     def action(name: str, execute: Any, words: str, with_log: bool = True) -> argparse.ArgumentParser:
         made = actions.add_parser(
@@ -46,11 +50,14 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     prune.add_argument("--before", type=_day, metavar="DAY", help="take out what was measured before it (2026-01-31)")
     prune.add_argument("--failed", action="store_true", help="take out candidates that failed")
     prune.add_argument("--dry-run", action="store_true", help="only say how many records that would be")
-    export = action("export", _export, "write the log's records as JSON lines")
-    export.add_argument("output", type=Path, metavar="OUT", help="a file")
+    export = action("export", _export, "write the log's records as JSON lines, or as a database of TVM's MetaSchedule")
+    export.add_argument("output", type=Path, metavar="OUT", help="a file, for metaschedule a new folder")
+    export.add_argument(
+        "--form", choices=["lines", "metaschedule"], default="lines", help="lines, or metaschedule (default: lines)"
+    )
     export.add_argument("--best", action="store_true", help="only the best of each workload and class of machines")
-    arrive = action("import", _import, "add records from JSON lines to the log")
-    arrive.add_argument("source", type=Path, metavar="SOURCE", help="a file")
+    arrive = action("import", _import, "add records from JSON lines, or from a database of MetaSchedule, to the log")
+    arrive.add_argument("source", type=Path, metavar="SOURCE", help="a file, or MetaSchedule's folder")
     repair = action("repair", _repair, "make a log of the intact records of a damaged one, and keep that", False)
     repair.add_argument("path", type=Path, metavar="FILE", help="the damaged log")
 
@@ -68,13 +75,15 @@ def _day(text: str) -> str:
 
 
 def _open(options: argparse.Namespace, write: bool = False) -> TuningLog:
-    from ..tuning.log import NO_LOG, TuningLog
+    from ..tuned_records import LOG_VARIABLE, open_log
+    from ..tuning.log import NO_LOG
 
-    if options.log == NO_LOG:
-        raise UsageError("--log none: there is nothing to show or change", hint="name a file, or leave --log out")
-    if not write and options.log is not None and not Path(options.log).exists():
-        raise LogError(f"there is no tuning log {options.log}", hint="check the path")
-    return TuningLog.open(options.log, write=write, shipped=False)
+    named = options.log or os.environ.get(LOG_VARIABLE)
+    if named == NO_LOG:
+        raise UsageError("the log none: there is nothing to show or change", hint="name a file with --log FILE")
+    if not write and named and not Path(named).exists():
+        raise LogError(f"there is no tuning log {named}", hint="check the path")
+    return open_log(options.log, shipped=False, write=write)
 
 
 def _records(options: argparse.Namespace) -> tuple[str, list[Any]]:
@@ -148,8 +157,14 @@ def _merge(options: argparse.Namespace) -> int:
 def _import(options: argparse.Namespace) -> int:
     from ..tuning.exchange import import_lines
 
+    arrive = import_lines
+    if options.source.is_dir():
+        check_compiler()
+        from ..tuning.metaschedule_form import import_database
+
+        arrive = import_database
     with _open(options, write=True) as log:
-        return _say_arrivals(log, [import_lines(log, options.source)], options)
+        return _say_arrivals(log, [arrive(log, options.source)], options)
 
 
 def _say_arrivals(log: TuningLog, arrivals: list[Arrival], options: argparse.Namespace) -> int:
@@ -189,15 +204,25 @@ def _export(options: argparse.Namespace) -> None:
     from ..tuning.exchange import export_lines
     from ..tuning.summary import known_workloads
 
+    skipped: Sequence[tuple[str, str]] = ()
     with _open(options) as log:
         records = list(log.records())
-    if options.best:
-        records = [one.best for one in known_workloads(records) if one.best is not None]
-    written = export_lines(records, options.output)
+        if options.best:
+            records = [one.best for one in known_workloads(records) if one.best is not None]
+        if options.form == "metaschedule":
+            check_compiler()
+            from ..tuning.metaschedule_form import export_database
+
+            done = export_database(log, records, options.output)
+            written, skipped = done.written, done.skipped
+        else:
+            written = export_lines(records, options.output)
     if options.json:
-        print_json({"output": options.output, "records": written})
+        print_json({"output": options.output, "records": written, "skipped": skipped})
     else:
         print(f"{options.output}: {written} record(s)")
+        for (task, why), count in Counter(skipped).items():
+            print(f"  left out: {task}: {why}" + (f" ({count} times)" if count > 1 else ""))
 
 
 def _repair(options: argparse.Namespace) -> None:

@@ -66,3 +66,6 @@ def add_log_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="of the candidates tried by chance (default: 0)"
     )
+    parser.add_argument(
+        "--report", type=Path, metavar="OUT.html", help="write a page about the tuned kernels: roofline, table, ..."
+    )

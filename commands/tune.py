@@ -12,6 +12,7 @@ from ..shapes import parse_shapes
 from .options import add_log_options
 from .output import format_table, print_json
 from .tuning_display import TuningDisplay, format_seconds
+from .tuning_report import ReportRecorder, both
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -49,6 +50,7 @@ def execute(options: argparse.Namespace) -> int:
     budget = None
     if not options.dry_run:
         budget = Budget(seconds=math.inf) if options.budget is None else parse_budget(options.budget)
+    report = ReportRecorder(options.report, options.model, options.target, options.budget)
     with TuningDisplay(sys.stderr.isatty() and not options.json) as display:
         try:
             results = tune(
@@ -60,7 +62,7 @@ def execute(options: argparse.Namespace) -> int:
                 log=options.log,
                 shipped_log=not options.no_shipped_log,
                 seed=options.seed,
-                observer=display.show,
+                observer=both(display.show, report.show),
             )
         except KeyboardInterrupt:
             display.close()
@@ -69,6 +71,8 @@ def execute(options: argparse.Namespace) -> int:
                 file=sys.stderr,
             )
             raise
+    for _, tuned in results:
+        report.write(tuned, options.log)
     if options.json:
         print_json({"targets": [_to_json(target, tuned) for target, tuned in results]})
         return 0

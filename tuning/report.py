@@ -167,6 +167,7 @@ def _roofline(report: TuningReport, tasks: Sequence[TaskReport]) -> str:
         inside += [note(x.end - 4, y.place(roof(report, x.high)) - 6, words, "end")]
     total = sum(_total(task.before, task) for _, task in shown) or 1.0
     numbers: list[tuple[float, float]] = []
+    notes = []
     for place, task in shown:
         at = x.place(_intensity(task))
         radius = 3 + 9 * (_total(task.before, task) / total) ** 0.5
@@ -177,13 +178,13 @@ def _roofline(report: TuningReport, tasks: Sequence[TaskReport]) -> str:
         inside.append(dot(at, after, radius, "after", _words(task, task.after)))
         if place <= _NUMBERED and all(math.hypot(at - x2, after - y2) > _APART for x2, y2 in numbers):
             numbers.append((at, after))
-            inside.append(note(at + radius + 2, after + 4, str(place)))
+            notes.append(note(at + radius + 2, after + 4, str(place)))
     legend = (
         '<p class="legend"><i class="before"></i> before <i class="after"></i> after; areas are shares of the time, '
         "numbers those of the table. Winograd's products are counted, not those that they stand for.</p>"
     )
-    chart = frame(x, y, "operations a byte", "GFLOPS", inside, "Roofline with every task before and after tuning")
-    return chart + legend
+    words = "Roofline with every task before and after tuning"
+    return frame(x, y, "operations a byte", "GFLOPS", [*inside, *notes], words) + legend
 
 
 def _words(task: TaskReport, seconds: float | None) -> str:

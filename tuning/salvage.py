@@ -47,10 +47,10 @@ def _scan(data: bytes) -> Iterator[Record]:
     decoder = json.JSONDecoder()
     start = data.find(_START)
     while start >= 0:
-        text = data[start : start + MAX_TEXT]
-        end = text.find(b"\0")
+        # Texts are ASCII: what follows one in its page, or lies across it, mostly isn't.
+        end = data.find(b"\0", start, start + MAX_TEXT)
         with contextlib.suppress(ValueError, RecursionError, LogError):
-            values, _ = decoder.raw_decode((text if end < 0 else text[:end]).decode("latin-1"))
+            values, _ = decoder.raw_decode(data[start : end if end >= 0 else start + MAX_TEXT].decode("latin-1"))
             record = from_values(values)
             if record.digest.encode() in data[max(0, start - _REACH) : start]:
                 yield record

@@ -37,9 +37,17 @@ def test_stats(kiln, path):
 
 def test_the_users_own_log_may_not_be_there_yet(kiln, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("ONNXKILN_LOG")
     done = kiln("log", "stats")
     assert done.code == 0 and "0 record(s)" in done.out
     assert not list(tmp_path.iterdir())
+
+
+def test_the_environment_names_the_log(kiln, path, monkeypatch):
+    monkeypatch.setenv("ONNXKILN_LOG", str(path))
+    assert "4 record(s)" in kiln("log", "stats").out
+    monkeypatch.setenv("ONNXKILN_LOG", "none")
+    assert kiln("log", "show").code == 2
 
 
 def test_export_import_and_merge(kiln, path, tmp_path):
@@ -51,6 +59,15 @@ def test_export_import_and_merge(kiln, path, tmp_path):
     assert [one["new"] for one in merged["sources"]] == [4, 0]
     assert merged["records"] == 4
     assert kiln("log", "export", lines, "--log", path, "--best").out.endswith("1 record(s)\n")
+
+
+def test_metaschedules_form(kiln, path, tmp_path):
+    done = kiln("log", "export", tmp_path / "db", "--log", path, "--form", "metaschedule")
+    assert done.code == 0
+    assert "0 record(s)" in done.out and "only its digest (3 times)" in done.out
+    assert "0 record(s)" in kiln("log", "import", tmp_path / "db", "--log", path).out
+    refused = kiln("log", "import", tmp_path, "--log", path)
+    assert refused.code == 1 and "no database of MetaSchedule" in refused.err
 
 
 def test_lines_that_are_left_out_are_named_and_the_exit_code_says_so(kiln, path, tmp_path):
@@ -81,7 +98,7 @@ def test_repair(kiln, path):
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["show", "--log", "none"], 2, "--log none"),
+        (["show", "--log", "none"], 2, "the log none"),
         (["show", "--log", "absent"], 1, "no tuning log absent"),
         (["show", "--log", "x", "--shipped"], 2, "exclude"),
         (["prune"], 2, "nothing says"),
