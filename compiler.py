@@ -14,7 +14,7 @@ from .artifacts.device import DeviceBuild, compile_device
 from .artifacts.explained import Explained
 from .artifacts.export import ExportRequest, check_output, export
 from .artifacts.loader import load
-from .artifacts.manifest import DeviceKernel, Kernel, PassReport, Source
+from .artifacts.manifest import Activations, DeviceKernel, Kernel, PassReport, Source
 from .artifacts.session import Session
 from .contract import Contract
 from .frontend import ImportedModel, Rewrite, import_model
@@ -24,6 +24,7 @@ from .passes.lift_weights import lift_weights
 from .passes.lower import build
 from .passes.lower_gpu import build_gpu
 from .passes.pipeline import Pipeline, StepReport, steps_for
+from .passes.plan_memory import activation_bytes
 from .passes.schedule_functions import KernelReport, explain_kernels, schedule_functions
 from .quantization.settings import settings_of
 from .quantizer import quantize as quantize_model
@@ -181,6 +182,7 @@ def _compile_for(
         passes=[_pass_report(step) for step in pipeline.reports],
         explanations=[Explained(**vars(said)) for said in [*pipeline.explanations.all(), *explain_kernels(kernels)]],
         kernels=[_kernel(kernel) for kernel in kernels],
+        activations=_activations(activation_bytes(module, [spec.shape for spec in imported.contract.inputs])),
         tuning_records=[
             {"isa": target.isa.name, **one.to_json()} for target, each in zip(targets, tuned) for one in each.chosen
         ],
@@ -227,6 +229,10 @@ def _build_for_gpu(scheduled: Any, target: Target, pipeline: Pipeline, report: P
 
 def _pass_report(step: StepReport) -> PassReport:
     return PassReport(step.name, step.applied)
+
+
+def _activations(size: int | str | None) -> Activations:
+    return Activations(formula=size) if isinstance(size, str) else Activations(bytes=size)
 
 
 def _kernel(report: KernelReport) -> Kernel:

@@ -22,7 +22,7 @@ from .device import DeviceBuild
 from .explained import FILE_NAME as EXPLANATIONS_FILE
 from .explained import Explained, write_explanations
 from .linking import Exportable, link
-from .manifest import Device, FileEntry, Kernel, Library, Manifest, PassReport, Source, Versions
+from .manifest import Activations, Device, FileEntry, Kernel, Library, Manifest, PassReport, Source, Versions
 from .staging import refuse_existing, staged_folder
 from .weights import write_weights
 
@@ -46,6 +46,7 @@ class ExportRequest:
     level: str
     passes: Sequence[PassReport] = ()
     explanations: Sequence[Explained] = ()
+    activations: Activations | None = None
     kernels: Sequence[Kernel] = ()
     quantization: Mapping[str, Any] | None = None
     tuning_records: Sequence[Mapping[str, Any]] = ()
@@ -94,6 +95,7 @@ def _write(folder: Path, request: ExportRequest) -> None:
         files=tuple(sorted(files, key=lambda entry: entry.path)),
         passes=tuple(request.passes),
         kernels=tuple(request.kernels),
+        activations=request.activations,
         runtime=runtime,
         threads=request.libraries[0][0].threads,
         quantization=request.quantization,

@@ -22,8 +22,8 @@ from .decode import DecodeError, decode
 
 FILE_NAME = "manifest.json"
 FORMAT = "onnxkiln-artifact"
-SCHEMA = (1, 2)
-"""1.1 added ``request``, 1.2 ``device``."""
+SCHEMA = (1, 3)
+"""1.1 added ``request``, 1.2 ``device``, 1.3 ``activations``."""
 
 ALIGNMENT = 64
 """Every weight starts at a multiple of this many bytes: a cache line, and the widest vector register."""
@@ -143,6 +143,15 @@ class Device:
 
 
 @dataclass(frozen=True)
+class Activations:
+    """What a session's activations and outputs take in memory: ``bytes``, or a ``formula`` over the inputs' open dims
+    in Python's operators; neither where a size is computed while running."""
+
+    bytes: int | None = None
+    formula: str | None = None
+
+
+@dataclass(frozen=True)
 class FileEntry:
     """A file of the artifact: POSIX path inside the folder, sha256 in hex, size in bytes."""
 
@@ -165,6 +174,7 @@ class Manifest:
     files: tuple[FileEntry, ...]
     passes: tuple[PassReport, ...] = ()
     kernels: tuple[Kernel, ...] = ()
+    activations: Activations | None = None
     runtime: str | None = None
     threads: int = 1
     quantization: Mapping[str, Any] | None = None

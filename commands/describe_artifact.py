@@ -30,6 +30,7 @@ def describe(folder: Path) -> dict[str, Any]:
         "kernel_kinds": _kernel_kinds(manifest.kernels),
         "kernels": [vars(kernel) for kernel in manifest.kernels],
         "weights": {"tensors": len(weights), "bytes": sum(weight.nbytes for weight in weights)},
+        "activations": vars(manifest.activations) if manifest.activations else None,
         "files": {entry.path: entry.size for entry in manifest.files},
         "bytes": sum(entry.size for entry in manifest.files),
     }
@@ -83,6 +84,7 @@ def show(description: dict[str, Any]) -> None:
     plain = [kernel["name"] for kernel in description["kernels"] if not kernel["vectorized"]]
     if plain and "device" not in description:
         print_section("functions without vector instructions", "\n".join(plain))
+    print_section("memory of activations and outputs", _memory(description["activations"]))
     weights = description["weights"]
     files = [(path, format_bytes(size)) for path, size in description["files"].items()]
     print_section(
@@ -118,6 +120,14 @@ def _peaks(code: dict[str, Any]) -> tuple[Any, ...]:
         format_bytes(max(use["shared_bytes"] for use in kernels)),
         sum(use["stack_bytes"] > 0 for use in kernels),
     )
+
+
+def _memory(activations: dict[str, Any] | None) -> str:
+    if activations is None:
+        return "not said: an older onnxkiln made the artifact"
+    if activations["bytes"] is not None:
+        return format_bytes(activations["bytes"])
+    return f"{activations['formula']} bytes" if activations["formula"] else "known only at run time"
 
 
 def _extras(library: dict[str, Any]) -> str:

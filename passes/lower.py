@@ -7,6 +7,7 @@ from tvm import relax
 
 from ..targets import Target
 from . import emit_loops, tir_pipeline
+from .plan_memory import plan_memory
 
 T = relax.transform
 
@@ -35,11 +36,7 @@ def lowering() -> tvm.transform.Pass:
     """From the call graph to calls of the virtual machine's builtins."""
     return tvm.transform.Sequential(
         [
-            T.ToNonDataflow(),
-            T.RemovePurityChecking(),
-            T.CallTIRRewrite(),
-            T.StaticPlanBlockMemory(),
-            T.LowerAllocTensor(),
+            plan_memory(),
             T.KillAfterLastUse(),
             T.LowerRuntimeBuiltin(),
             T.ComputePrimValue(),
