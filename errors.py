@@ -100,5 +100,9 @@ class IsaError(ArtifactError):
     """This processor lacks instructions that the artifact's code uses."""
 
 
+class DeviceError(ArtifactError):
+    """No GPU, or none that can run the artifact: no driver, an old one, no code for it, no memory left."""
+
+
 class InputError(KilnError, ValueError):
     """What ``Session.run`` was given doesn't fit the model: name, rank, dtype, dim or disagreeing symbolic dims."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from .manifest import Library, Manifest
 from .opening import OpenArtifact
 
 if TYPE_CHECKING:
+    from .driver import Driver, GpuDevice
     from .session import Session
 
 _VERIFY = ("full", "size")
@@ -23,25 +25,46 @@ def load(
 ) -> Session:
     """Load the artifact folder ``path``.
 
-    ``threads`` bounds the threads of one ``run`` (None: this machine's physical cores); ``verify`` is "full"
-    (digests of all files) or "size". Nothing of the artifact runs before manifest, files, versions and instruction
-    set have been checked. Loading then runs native code: do it only with artifacts from a source you trust.
+    ``device`` is "cpu", "cuda:N" or "auto": the processor, or the first GPU for an artifact that was compiled for
+    GPUs; ``Session.device`` says what is in use. ``threads`` bounds the threads of one ``run`` (None: this machine's
+    physical cores); ``verify`` is "full" (digests of all files) or "size". Nothing of the artifact runs before
+    manifest, files, versions and instruction set have been checked. Loading then runs native code: do it only with
+    artifacts from a source you trust.
 
-    Raises UsageError, ArtifactError and its subclasses IntegrityError, VersionError, IsaError.
+    Raises UsageError, ArtifactError and its subclasses IntegrityError, VersionError, IsaError, DeviceError.
     """
-    if device not in ("auto", "cpu"):
-        raise UsageError(f"device {device!r} is not supported", hint="use 'auto' or 'cpu'")
+    if not isinstance(device, str) or not re.fullmatch(r"auto|cpu|cuda:\d{1,3}", device):
+        raise UsageError(f"device {device!r} is not supported", hint="use 'auto', 'cpu', or 'cuda:0' and so on")
     if verify not in _VERIFY:
         raise UsageError(f"verify must be one of {', '.join(_VERIFY)}; found {verify!r}")
     if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 1):
         raise UsageError(f"threads must be a positive number; found {threads!r}")
     with OpenArtifact(Path(path)) as artifact:
-        if artifact.manifest.device is not None:
-            raise UsageError(f"{path} is compiled for GPUs, which the loader can't run yet", hint="compile it for cpu")
+        gpu = _find_gpu(artifact, device)
         library = choose_library(artifact.manifest)
         with _Verification(artifact, full=verify == "full"):
             from .starting import start_session  # NumPy and tvm_ffi, which take as long as digests do
-        return start_session(artifact, library, threads)
+        return start_session(artifact, library, threads, gpu)
+
+
+def _find_gpu(artifact: OpenArtifact, device: str) -> tuple[Driver, GpuDevice] | None:
+    """The driver and the GPU to use, for an artifact with kernels; None for one that runs on processors."""
+    if artifact.manifest.device is None:
+        if device.startswith("cuda"):
+            raise UsageError(
+                f"{artifact.path} is compiled for processors; it can't run on {device}",
+                hint="compile the model with --target cuda, or load it with device='auto'",
+            )
+        return None
+    if device == "cpu":
+        raise UsageError(
+            f"{artifact.path} is compiled for GPUs; it can't run on the processor",
+            hint="compile the model with --target cpu, or load it with device='auto'",
+        )
+    from .driver import Driver, choose_device
+
+    driver = Driver()
+    return driver, choose_device(driver, device)
 
 
 class _Verification:

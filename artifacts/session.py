@@ -80,6 +80,11 @@ class Session:
         return self._library
 
     @property
+    def device(self) -> str:
+        """What computes: "cpu", or the GPU that was taken."""
+        return "cpu"
+
+    @property
     def threads(self) -> int:
         """Threads that one call of ``run`` uses at most, the caller's included."""
         return self._threads

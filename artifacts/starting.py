@@ -11,6 +11,7 @@ import tvm_ffi
 
 from .. import targets
 from ..errors import ArtifactError, VersionError
+from .driver import Driver, GpuDevice
 from .manifest import Library
 from .opening import OpenArtifact
 from .runtime import ensure_runtime, function
@@ -22,16 +23,26 @@ _widths: weakref.WeakValueDictionary[tuple[int, int], Width] = weakref.WeakValue
 _lock = threading.Lock()
 
 
-def start_session(artifact: OpenArtifact, library: Library, threads: int | None) -> Session:
-    """Load native code of ``artifact``, which has been verified. Raises ArtifactError and VersionError."""
+def start_session(
+    artifact: OpenArtifact, library: Library, threads: int | None, device: tuple[Driver, GpuDevice] | None = None
+) -> Session:
+    """Load native code of ``artifact``, which has been verified. Raises ArtifactError and VersionError.
+
+    ``device`` is the GPU for an artifact with kernels.
+    """
     ensure_runtime(artifact)
-    module, width = _load_library(artifact, library)
+    if device is not None:
+        from .device_starting import start_on_gpu
+
+        return start_on_gpu(artifact, library, *device)
+    module, width = load_library(artifact, library)
     weights = _load_weights(artifact)
     cores = threads or targets.host_cores()
     return Session(artifact.manifest, library.path, module, weights, min(cores, len(targets.host_cpus())), width)
 
 
-def _load_library(artifact: OpenArtifact, library: Library) -> tuple[Any, Width]:
+def load_library(artifact: OpenArtifact, library: Library) -> tuple[Any, Width]:
+    """The library, and what is remembered of its threads. Raises ArtifactError and VersionError."""
     try:
         module = function("ffi.Module.load_from_file.so")(artifact.loadable(library.path), "so")
     except Exception as error:

@@ -18,6 +18,7 @@ from tvm.relax import vm_build
 from tvm.script import tirx as T
 
 from ..contract import LOOP
+from .order_shapes import order_shapes
 
 INDEX, TRIP, CONDITION, SIZES, STATES = range(5)
 """Places of the parameters."""
@@ -66,12 +67,15 @@ def build(
     if loops:
         for name, function in ((_MORE, _more), (_NEXT, _next)):
             rest.update_func(tvm.ir.GlobalVar(name), function.with_attr("global_symbol", name))
+    functions = vm_build._filter_tir(rest)
+    if functions is not None:
+        functions = order_shapes(functions)
     if link is not None:
-        return link(builder, vm_build._filter_tir(rest))
+        return link(builder, functions)
     return vm_build._vmlink(
         builder,
         target,
-        vm_build._filter_tir(rest),
+        functions,
         tir_pipeline,
         ext_libs=list(attributes.get("external_mods", [])),
         params=dict(attributes.get("const_name_to_constant", {})),

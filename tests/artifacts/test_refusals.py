@@ -29,7 +29,7 @@ def nothing_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("a library was opened")
 
     monkeypatch.setattr(starting, "ensure_runtime", fail)
-    monkeypatch.setattr(starting, "_load_library", fail)
+    monkeypatch.setattr(starting, "load_library", fail)
 
 
 def open_descriptors() -> int:

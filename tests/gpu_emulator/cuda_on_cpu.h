@@ -1,0 +1,116 @@
+// Enough of CUDA C++ to run kernels on a processor: each GPU thread is a fiber, a block's fibers take turns.
+//
+// A fiber gives way at barriers and shuffles only, in an order that is turned round where EMULATOR_REVERSE is set:
+// results that depend on a barrier that is missing then differ. Blocks run one after another, so that static variables
+// serve as shared memory.
+#pragma once
+#include <math.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <ucontext.h>
+
+#include <functional>
+#include <vector>
+
+using std::max;
+using std::min;
+struct uint3_ { unsigned x, y, z; };
+extern uint3_ threadIdx, blockIdx, blockDim, gridDim;
+
+#define __global__
+#define __device__
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+#define __shared__ static
+#define CUDART_INF_F HUGE_VALF
+#define CUDART_NAN_F NAN
+#define CUDART_INF HUGE_VAL
+#define CUDART_NAN ((double)NAN)
+
+namespace emulator {
+enum State { READY, BARRIER, DONE };
+struct Fiber {
+  ucontext_t context;
+  char* stack;
+  State state;
+  uint3_ index;
+};
+extern std::vector<Fiber> fibers;
+extern size_t running;
+extern unsigned char slots[1024][16];
+void give_way(State state);
+void run(const unsigned* grid, const unsigned* block, bool synchronized, const std::function<void()>& kernel);
+
+// Every thread of the warp passes here: all have written before one reads, and read before one writes again.
+template <typename T>
+T exchange(T value, size_t lane_from) {
+  size_t warp = running / 32 * 32;
+  memcpy(slots[running], &value, sizeof value);
+  give_way(READY);
+  size_t from = warp + lane_from;
+  T result = value;
+  if (lane_from < 32 && from < fibers.size()) memcpy(&result, slots[from], sizeof result);
+  give_way(READY);
+  return result;
+}
+}  // namespace emulator
+
+inline void __syncthreads() { emulator::give_way(emulator::BARRIER); }
+inline void __syncwarp(unsigned = 0) { emulator::give_way(emulator::READY); }
+inline unsigned __activemask() { return 0xffffffffu; }
+template <typename T>
+T __shfl_sync(unsigned, T value, int lane, int width = 32) {
+  size_t own = emulator::running % 32;
+  return emulator::exchange(value, own / width * width + lane % width);
+}
+template <typename T>
+T __shfl_down_sync(unsigned, T value, unsigned delta, int width = 32) {
+  size_t own = emulator::running % 32;
+  return emulator::exchange(value, own % width + delta < (unsigned)width ? own + delta : own);
+}
+template <typename T>
+T __shfl_up_sync(unsigned, T value, unsigned delta, int width = 32) {
+  size_t own = emulator::running % 32;
+  return emulator::exchange(value, own % width >= delta ? own - delta : own);
+}
+
+template <typename T> struct alignas(2 * sizeof(T)) Vector2 { T x, y; };
+template <typename T> struct Vector3 { T x, y, z; };
+template <typename T> struct alignas(4 * sizeof(T) > 16 ? 16 : 4 * sizeof(T)) Vector4 { T x, y, z, w; };
+#define VECTORS(NAME, T)                                                           \
+  typedef Vector2<T> NAME##2; typedef Vector3<T> NAME##3; typedef Vector4<T> NAME##4; \
+  inline NAME##2 make_##NAME##2(T x, T y) { return {x, y}; }                        \
+  inline NAME##3 make_##NAME##3(T x, T y, T z) { return {x, y, z}; }                \
+  inline NAME##4 make_##NAME##4(T x, T y, T z, T w) { return {x, y, z, w}; }
+typedef unsigned char uchar_;
+typedef unsigned short ushort_;
+typedef unsigned uint_;
+VECTORS(float, float)
+VECTORS(double, double)
+VECTORS(int, int)
+VECTORS(uint, uint_)
+VECTORS(short, short)
+VECTORS(ushort, ushort_)
+VECTORS(char, signed char)
+VECTORS(uchar, uchar_)
+VECTORS(longlong, long long)
+VECTORS(ulonglong, unsigned long long)
+
+inline float rsqrtf(float x) { return 1 / sqrtf(x); }
+inline double rsqrt(double x) { return 1 / sqrt(x); }
+template <typename T> T __ldg(const T* p) { return *p; }
+inline int __popc(unsigned x) { return __builtin_popcount(x); }
+inline int __clz(unsigned x) { return x ? __builtin_clz(x) : 32; }
+inline long long max(int64_t a, int b) { return a > b ? a : b; }
+inline long long min(int64_t a, int b) { return a < b ? a : b; }
+
+#ifdef EMULATE_HALF
+typedef _Float16 half;
+typedef _Float16 __half;
+VECTORS(half, half)
+inline half __float2half_rn(float x) { return (half)x; }
+inline half __float2half(float x) { return (half)x; }
+inline float __half2float(half x) { return (float)x; }
+#endif
