@@ -6,7 +6,7 @@ arithmetic any more. The kernel is built over stand-ins with a variable per dim,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tvm
@@ -19,12 +19,19 @@ from .name_dims import name_dims_of
 
 
 def call_kernel(
-    builder: relax.BlockBuilder, function: Callable[..., Any], args: tuple[Any, ...], pattern: int
+    builder: relax.BlockBuilder,
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    pattern: int,
+    attributes: Mapping[str, Any] | None = None,
 ) -> relax.Call:
-    """``call_tir`` of ``function(*args)``; ``pattern`` is TVM's ``OpPatternKind`` for fusion."""
+    """``call_tir`` of ``function(*args)``; ``pattern`` is TVM's ``OpPatternKind`` for fusion.
+
+    ``attributes`` are further ones of the function.
+    """
     names: list[tuple[Any, tirx.Var]] = []
     stand_ins = [_stand_in(arg, names) for arg in args]
-    attrs = {"op_pattern": pattern}
+    attrs = {"op_pattern": pattern, **(attributes or {})}
     call = builder.call_te(function, *stand_ins, primfunc_name_hint=function.__name__, primfunc_attrs=attrs)
     builder.update_func(call.args[0], name_dims_of(builder.get()[call.args[0]]))
     if not names:

@@ -19,6 +19,7 @@ from .explain_fusion import explain_fusion
 from .explanations import Explanations, listening
 from .fold_affine import fold_affine
 from .fold_constants import fold_constants
+from .fuse_attention import fuse_attention
 from .legalize import legalize
 from .lift_conv1d import lift_conv1d
 from .mark_resizing import mark_resizing
@@ -86,6 +87,8 @@ PIPELINE: tuple[Step, ...] = (
     Step("fold_layout_constants", "O2", _counted(fold_constants)),
     Step("clean_layout", "O2", _CLEAN),
     Step("copy_aliased_outputs", "O0", _counted(copy_aliased_outputs)),
+    Step("fuse_attention", "O2", fuse_attention, ("cpu",)),
+    Step("drop_absorbed", "O2", _tvm(T.DeadCodeElimination())),
     Step("select_kernels", "O1", select_kernels, ("cpu",)),
     Step("legalize", "O0", lambda mod, target: (legalize(mod, target), None)),
     Step("name_dims", "O1", _counted(name_dims)),  # before fusion, which compares dims by structure

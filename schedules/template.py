@@ -17,7 +17,7 @@ from tvm.s_tir.schedule import SBlockRV, ScheduleError
 from tvm.s_tir.stmt import SBlockRealize
 
 from ..targets import Target
-from .blocks import anchor_of, as_int
+from .blocks import TEMPLATE_KEY, anchor_of, as_int
 from .generic import apply_generic, is_vectorized
 from .retile import TILE, retile
 
@@ -83,6 +83,8 @@ def schedule_function(function: tirx.PrimFunc, target: Target, parameters: Param
             return schedule_with(function, target, parameters)
         except (*MISFITS, ValueError, KeyError, TypeError) as error:
             return replace(schedule_function(function, target), reason=f"chosen parameters failed: {_message(error)}")
+    if function.attrs and TEMPLATE_KEY in function.attrs:  # a template of its own, written as loops
+        return Scheduled(function, str(function.attrs[TEMPLATE_KEY]), {}, True)
     untouched = reason_to_leave(function)
     if untouched:
         return Scheduled(function, None, {}, is_vectorized(function), untouched)
