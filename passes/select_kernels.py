@@ -25,6 +25,9 @@ from .explain_kernels import explain_kernel
 OUT_ELEMENTWISE_FUSABLE = 4
 """TVM's ``OpPatternKind``: elementwise consumers may be fused behind the kernel."""
 
+FEW_CHANNELS = 4
+"""Of an image: too few to fill vectors, so the layout in which they come is read as it is."""
+
 
 @mutator
 class _Selector(PyExprMutator):
@@ -48,6 +51,13 @@ class _Selector(PyExprMutator):
     def known(self, expr: relax.Expr) -> np.ndarray | None:
         bound = self.lookup_binding(expr) if isinstance(expr, relax.Var) else expr
         return None if bound is None else as_array(bound)
+
+    def channels_first(self, expr: relax.Expr) -> relax.Expr | None:
+        """What ``expr`` [N, H, W, C] was transposed from, if it was: [N, C, H, W]."""
+        bound = self.lookup_binding(expr) if isinstance(expr, relax.Var) else None
+        if bound is None or op_name(bound) != "relax.permute_dims" or bound.attrs.axes is None:
+            return None
+        return bound.args[0] if _ints(bound.attrs.axes) == [0, 2, 3, 1] else None
 
     def te(self, function: Callable[..., Any], *args: Any) -> relax.Expr:
         self.chosen = function.__name__
@@ -80,7 +90,12 @@ def _conv2d(selector: _Selector, call: relax.Call) -> relax.Expr | None:
     if groups == 1:
         tile = conv2d.pixel_tile(width, out, weight[0].size, selector.target)
         packed = constant(conv2d.pack(weight))
-        return selector.te(conv2d.conv2d, data, packed, out, strides, padding, dilation, tile)
+        first = None
+        if per_group <= FEW_CHANNELS and (isinstance(shape[2], int) or not any(padding)):
+            first = selector.channels_first(data)  # padding rows of an open length would take a scalar loop
+        source = data if first is None else first
+        args = (packed, out, strides, padding, dilation, tile, 1, first is not None)
+        return selector.te(conv2d.conv2d, source, *args)
     if groups == out and per_group == 1 and groups == shape[3]:
         tile = depthwise_conv2d.pixel_tile(width, kernel, selector.target)
         packed = constant(depthwise_conv2d.pack(weight))

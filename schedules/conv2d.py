@@ -95,6 +95,20 @@ def pad_spatial(data: te.Tensor, padding: Sequence[int], needed: Sequence[Any], 
     return te.compute((n, *needed, c), padded, name="pad")
 
 
+def pad_channels_first(data: te.Tensor, padding: Sequence[int], needed: Sequence[Any]) -> te.Tensor:
+    """``pad_spatial`` of an image [N, C, H, W], which stays in that order."""
+    if not any(padding):
+        return data
+    top, left, _, _ = padding
+    n, c, h, w = data.shape
+
+    def padded(b: Any, ch: Any, y: Any, x: Any) -> Any:
+        inside = tirx.all(y >= top, y < h + top, x >= left, x < w + left)
+        return tirx.if_then_else(inside, data[b, ch, y - top, x - left], tirx.const(0, data.dtype))
+
+    return te.compute((n, c, *needed), padded, name="pad_channels_first")
+
+
 def needed_size(outputs: Any, kernel: int, stride: int, dilation: int) -> Any:
     """Input rows or columns that ``outputs`` windows cover."""
     return (outputs - 1) * stride + dilation * (kernel - 1) + 1
@@ -109,28 +123,32 @@ def conv2d(
     dilation: Sequence[int],
     tile: int,
     groups: int = 1,
+    channels_first: bool = False,
 ) -> te.Tensor:
     """[N, H, W, C] x packed [ceil(O / 16), kh, kw, C, 16] → [N, H', W', O]; C is a fixed number.
 
-    The weights of several ``groups`` are those of ``pack_grouped``.
+    The weights of several ``groups`` are those of ``pack_grouped``. ``channels_first`` says that the input is
+    [N, C, H, W]: the kernel reads single values, for which any order does.
 
     Whole tiles are computed: pixels past the row's last repeat it, so no load leaves the buffer.
     """
     _, kh, kw, channels, _ = (int(dim) for dim in weight.shape)
-    n, h, w, total = data.shape
+    n, total = data.shape[0], data.shape[1 if channels_first else 3]
+    h, w = data.shape[2:] if channels_first else data.shape[1:3]
     top, left, bottom, right = padding
     rows = output_size(h, kh, strides[0], dilation[0], top, bottom)
     columns = output_size(w, kw, strides[1], dilation[1], left, right)
     width = tirx.floordiv(columns + tile - 1, tile) * tile
     needed = (needed_size(rows, kh, strides[0], dilation[0]), needed_size(width, kw, strides[1], dilation[1]))
-    source = pad_spatial(data, padding, needed)
+    source = (pad_channels_first if channels_first else pad_spatial)(data, padding, needed)
     ry, rx, rc = (te.reduce_axis((0, size), name=name) for size, name in ((kh, "ry"), (kw, "rx"), (channels, "rc")))
 
     def pixel(b: Any, y: Any, x: Any, o: Any) -> Any:
         column = (x if any(padding) else tirx.min(x, columns - 1)) * strides[1] + rx * dilation[1]
         first = o // BLOCK * BLOCK // (out_channels // groups) * (total // groups)
         channel = rc if groups == 1 else tirx.min(first + rc, total - 1)  # past the last one weights are zero
-        value = source[b, y * strides[0] + ry * dilation[0], column, channel]
+        row = y * strides[0] + ry * dilation[0]
+        value = source[b, channel, row, column] if channels_first else source[b, row, column, channel]
         return te.sum(value * weight[o // BLOCK, ry, rx, rc, o % BLOCK], axis=[ry, rx, rc])
 
     padded = (n, rows, width, weight.shape[0] * BLOCK)
@@ -142,7 +160,7 @@ class Conv2d:
     """Parameters: ``blocks``, the 16-lane blocks of a tile. The pixels are fixed by the expression."""
 
     name = NAME
-    version = 1
+    version = 2
 
     def space(self, schedule: Schedule, anchor: SBlockRV, target: Target) -> Mapping[str, list[int]]:
         if int(schedule.get(anchor).annotations["groups"]) > 1:

@@ -111,7 +111,7 @@ class WinogradConv2d:
     """Parameters: ``blocks``, the 16-lane blocks of a register tile of the products."""
 
     name = NAME
-    version = 1
+    version = 2
 
     def space(self, schedule: Schedule, anchor: SBlockRV, target: Target) -> Mapping[str, list[int]]:
         count = (extent(schedule, schedule.get_loops(anchor)[4]) or BLOCK) // BLOCK

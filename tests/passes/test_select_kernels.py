@@ -42,6 +42,25 @@ def test_kernels_and_values() -> None:
     assert_same(mod, after, [data(1, 5, 9, 3), data(1, 13, 5)], [data(2, 4, 6, 3), data(2, 1, 5)])
 
 
+def test_an_image_is_read_as_it_comes() -> None:
+    """The transpose in front of a layer of few channels goes; in front of a wider layer, or another one, it stays."""
+
+    def network(x: relax.Expr, y: relax.Expr, z: relax.Expr) -> list[relax.Expr]:
+        image = conv(emit(O.permute_dims(x, [0, 2, 3, 1])), 7, 3, 3, 2, strides=(2, 1), padding=(1, 0, 0, 1))
+        wide = conv(emit(O.permute_dims(y, [0, 2, 3, 1])), 7, 8, 3, 3)
+        turned = conv(emit(O.permute_dims(z, [0, 3, 2, 1])), 7, 3, 3, 3)
+        return [image, wide, turned]
+
+    mod = graph(network, ("n", 3, "h", 9), ("n", 8, "h", "w"), ("n", 3, "w", "h"))
+    after, count, found = selected(mod)
+    assert count == 3
+    kernels = [name for name in found if name.startswith("call_tir")]
+    after = relax.transform.DeadCodeElimination()(after)
+    assert len(kernels) == 3 and operators(after).count("permute_dims") == 2
+    for n, h, w in ((1, 5, 11), (2, 8, 17)):
+        assert_same(mod, after, [data(n, 3, h, 9), data(n, 8, h, w), data(n, 3, w, h)])
+
+
 def test_weights_are_packed_in_blocks_of_16() -> None:
     weight = data(5, 18)
     after, _, _ = selected(graph(lambda x: O.matmul(x, const(weight)), ("n", 5)))
