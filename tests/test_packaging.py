@@ -38,11 +38,22 @@ def test_the_pins_are_those_that_the_compiler_checks():
     assert f"apache-tvm-ffi>={low},<{high}" in PROJECT["project"]["dependencies"]
 
 
+def data_files():
+    """What belongs to the package beside its Python files."""
+    listed = PROJECT["tool"]["setuptools"]["package-data"]
+    found = []
+    for package, patterns in listed.items():
+        folder = ROOT.joinpath(*package.split(".")[1:])
+        found += [path for pattern in patterns for path in folder.glob(pattern)]
+    return sorted(found)
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     """The wheel, built from a copy of the files of the package: building leaves ``build/`` beside its sources."""
     source = tmp_path_factory.mktemp("source with a space")
-    for path in [*package_files(), *(ROOT / name for name in ("pyproject.toml", "README.md", "LICENSE"))]:
+    further = [ROOT / name for name in ("pyproject.toml", "README.md", "LICENSE")]
+    for path in [*package_files(), *data_files(), *further]:
         copy = source / path.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(path.read_bytes())
@@ -62,7 +73,9 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
         licenses = [name for name in archive.namelist() if name.endswith("/LICENSE")]
-    assert names == {f"onnxkiln/{path.relative_to(ROOT).as_posix()}" for path in package_files()}
+    expected = [*package_files(), *data_files()]
+    assert names == {f"onnxkiln/{path.relative_to(ROOT).as_posix()}" for path in expected}
+    assert "onnxkiln/artifacts/parallel.c" in names
     assert licenses
 
 

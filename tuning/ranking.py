@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ..schedules.template import Parameters
 from ..targets import Target
@@ -33,7 +33,7 @@ def ranked(
     if model is not None:
         costs = [-score for score in model.scores([task.candidate_features(one, target) for one in candidates])]
     else:
-        costs = [analytic_cost(task, one, target) for one in candidates]
+        costs = [analytic_cost(task.candidate_features(one, target)) for one in candidates]
     places = sorted(range(len(candidates)), key=lambda place: (costs[place], place))
     order = _shuffled_in([candidates[place] for place in places], seed, task.workload)
     first = [task.choices.default, *similar_choices(task, known)]
@@ -44,9 +44,9 @@ def ranked(
     return result
 
 
-def analytic_cost(task: Task, parameters: Parameters, target: Target) -> float:
-    """Relative time of a register tile: loads for each multiply-add, work in vain, sums too few to hide latency."""
-    features = task.candidate_features(parameters, target)
+def analytic_cost(features: Mapping[str, float]) -> float:
+    """Relative time of a register tile by ``Task.candidate_features``: loads for each multiply-add, work in vain, sums
+    too few to hide latency."""
     in_flight = min(1.0, features["sums"] / 10)
     efficiency = min(features["per_load"], 3.0) ** 0.5 * in_flight * features["useful"]
     return 1.0 / max(efficiency, 1e-6)

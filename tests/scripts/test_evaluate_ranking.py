@@ -14,7 +14,7 @@ from onnxkiln.tuning.log import TuningLog
 def space(name, latencies):
     records = []
     for n, seconds in enumerate(latencies):
-        features = {"n": float(n), "even": float(n % 2 == 0)}
+        features = {"n": float(n), "even": float(n % 2 == 0), "sums": 1.0 + n, "per_load": 1.0, "useful": 1.0}
         records.append(make(workload=name, parameters={"n": n}, features=features, seconds=(seconds,)))
     return evaluate_ranking.Space(records)
 
@@ -36,6 +36,7 @@ def test_a_model_that_has_seen_such_spaces_picks_well():
     assert figures["the cost model's"]["good"] == 1.0
     assert figures["only the default"]["good"] == 0.0
     assert 0.3 < figures["random"]["good"] < 1.0
+    assert figures["the analytic cost's"]["worst"] > 0  # the formula takes the last ones
     assert all(figure["spaces"] == 10 for figure in figures.values())
 
 
