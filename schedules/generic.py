@@ -71,10 +71,20 @@ def schedule_block(schedule: Schedule, block: SBlockRV, lanes: int) -> None:
     if reduction:
         _schedule_reduction(schedule, block, spatial, reduction, lanes, work)
     else:
-        spatial = _fuse_short_tail(schedule, spatial, lanes)
+        rows = transposed_loop(schedule, block, spatial)
+        if rows is not None and (extent(schedule, spatial[-1]) or lanes) < lanes:
+            # Too short for a vector: vectors are read along the other one, and their lanes stored apart.
+            spatial = [*(loop for loop in spatial if loop is not rows), rows]
+            schedule.reorder(*spatial)
+            rows = spatial[-2]
+        spatial = spatial if rows is not None else _fuse_short_tail(schedule, spatial, lanes)
         # Cut at the operator's own conditions too: where tensors are joined, where a padding ends.
         cut = _has_conditions(schedule, block, spatial[-1])
         outer = vectorize_loop(schedule, spatial[-1], lanes, cut=cut)
+        if rows is not None:
+            # Between vectors and their lanes: the lines that a vector gathers from serve the next iterations too.
+            spatial = [loop for loop in spatial if loop is not rows]
+            schedule.reorder(*spatial[:-1], *outer, rows, schedule.get_loops(block)[-1])
         parallelize(schedule, [*spatial[:-1], *outer], work)
 
 
@@ -92,6 +102,26 @@ def _schedule_reduction(
     schedule.vectorize(vector)
     parallelize(schedule, [*spatial[:-1], *outer], work)
     schedule.decompose_reduction(block, reduction[0])  # last: the other primitives want the block whole
+
+
+def transposed_loop(schedule: Schedule, block: SBlockRV, spatial: list[Any]) -> Any | None:
+    """The loop along which a block reads what lies side by side, if that isn't its innermost one: a transpose."""
+    if len(spatial) < 2:
+        return None
+    variables = [var.var for var in schedule.get(block).iter_vars]
+    last: list[Any] = []
+    body = schedule.get(block).body
+    tvm_ffi.structural_walk(
+        body, (tvm.ir.expr.TensorLoad, lambda load: last.extend(list(load.indices)[-1:])), order="post"
+    )
+    if not last or any(depends_on(index, variables[-1:]) for index in last):
+        return None
+    # The first that a load is contiguous along, and no other: what is computed from several is no plain transpose.
+    for index in last:
+        along = [i for i, var in enumerate(variables[:-1]) if depends_on(index, [var])]
+        if len(along) == 1 and index.same_as(variables[along[0]]):
+            return spatial[along[0]]
+    return None
 
 
 def _fuse_short_tail(schedule: Schedule, loops: list[Any], lanes: int) -> list[Any]:

@@ -21,18 +21,28 @@ from .shape import normalized_axes
 
 
 def arg_reduce(
-    ctx: Context, value: Value, axis: int, keepdims: bool = True, last: bool = False, least: bool = False
+    ctx: Context,
+    value: Value,
+    axis: int,
+    keepdims: bool = True,
+    last: bool = False,
+    least: bool = False,
+    may_be_empty: bool = False,
 ) -> relax.Expr:
-    """int64 positions of the largest (or least) elements along ``axis``. Raises ConversionError for an empty axis.
+    """int64 positions of the largest (or least) elements along ``axis``.
+
+    Raises ConversionError for an empty axis, and the model refuses one when it runs; ``may_be_empty`` leaves that out,
+    for positions that nothing is then done with.
 
     The extreme first, then the first place that holds it: a reduction of (place, value) pairs vectorises wrongly, as
     the new place is stored before the value that it was chosen by is compared.
     """
     name = "argmin" if least else "argmax"
     size = tensor_shape(value)[axis]
-    if as_int(size) == 0:
+    if as_int(size) == 0 and not may_be_empty:
         raise ConversionError(f"axis {axis} is empty: it has no {name}")
-    ctx.check(size > 0)
+    if not may_be_empty:
+        ctx.check(size > 0)
     reducer = reduce_min if least else reduce_max
     data = widened(ctx, value)
 

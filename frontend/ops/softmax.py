@@ -28,7 +28,7 @@ def _relax(operation: Any) -> Normalizer:
 def _hardmax(ctx: Context, x: relax.Expr, axis: int) -> relax.Expr:
     """1 at the first largest element along ``axis``, else 0."""
     dtype = tensor_dtype(x)
-    place = arg_reduce(ctx, x, axis, keepdims=False)
+    place = arg_reduce(ctx, x, axis, keepdims=False, may_be_empty=True)
 
     def one_hot(data: te.Tensor, index: te.Tensor) -> te.Tensor:
         def element(*i: tirx.Var) -> PrimExpr:
