@@ -32,6 +32,7 @@ from .select_kernels import select_kernels
 from .to_dataflow import to_dataflow
 from .unify_scalars import unify_scalars
 from .vectorize_math import vectorize_math
+from .widen_halves import widen_halves
 
 T = relax.transform
 
@@ -79,6 +80,7 @@ PIPELINE: tuple[Step, ...] = (
     Step("clean", "O1", _CLEAN),
     Step("fold_constants", "O1", _counted(fold_constants)),
     Step("eliminate_common_subexpressions", "O1", _tvm(T.EliminateCommonSubexpr(), T.CanonicalizeBindings())),
+    Step("widen_halves", "O1", _counted(widen_halves), ("cpu",)),
     Step("fold_affine", "O2", _counted(fold_affine)),
     Step("lift_conv1d", "O2", _counted(lift_conv1d)),
     Step("decompose_conv_transpose", "O2", _counted(decompose_conv_transpose)),
