@@ -11,6 +11,7 @@ import tvm
 from tvm import s_tir, tirx
 from tvm.tirx.compilation_pipeline import finalize_device_passes, finalize_host_passes
 
+from ..targets import Target
 from .guard_launches import guard_launches
 
 
@@ -71,6 +72,11 @@ def split_modules(mod: tvm.IRModule, target: tvm.target.Target) -> tuple[tvm.IRM
     host = tirx.transform.Filter(_is_host)(lowered)
     device = tirx.transform.Filter(lambda function: not _is_host(function))(lowered)
     return finalize_host_passes()(host), finalize_device_passes()(device)
+
+
+def check_kernel(function: tirx.PrimFunc, target: Target) -> None:
+    """Lower one scheduled function alone; raises what TVM raises where that fails."""
+    split_modules(tvm.IRModule({"main": function}), tvm.target.Target(target.tvm_json()))
 
 
 def _is_host(function: tirx.PrimFunc) -> bool:

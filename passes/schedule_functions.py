@@ -16,6 +16,7 @@ from ..targets import Target
 from .bindings import relax_functions
 from .constants import op_name
 from .explanations import Explanation
+from .gpu_pipeline import check_kernel
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def schedule_functions(
     reports = []
     for index, (gv, function) in enumerate(functions):
         result = (
-            schedule_for_gpu(function, target)
+            schedule_for_gpu(function, target, lambda scheduled: check_kernel(scheduled, target))
             if target.is_gpu
             else schedule_function(function, target, chosen.get(gv.name_hint))
         )

@@ -7,6 +7,7 @@ show is what NVRTC's machine code computes on a GPU.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
@@ -16,12 +17,16 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import onnx
 import pytest
+from onnx_check import Case, assert_same, joined
 
 import onnxkiln
+from onnxkiln.artifacts.device import DeviceBuild
+from onnxkiln.artifacts.manifest import Device, DeviceCode, DeviceKernel
 
 HERE = Path(__file__).with_name("gpu_emulator")
 NEEDS_CXX = pytest.mark.skipif(shutil.which("g++") is None, reason="kernels are run by compiling them with g++")
@@ -92,16 +97,25 @@ def _launch(name: str, parameters: str, text: str) -> str:
 
 
 def compile_emulated(
-    model: onnx.ModelProto | Path, folder: Path, target: str = "cuda:sm_90", **options: object
+    model: onnx.ModelProto | Path, folder: Path, machine_code: bool = True, **options: object
 ) -> tuple[Path, Path]:
-    """The artifact of a model, and the library of its kernels for the processor."""
-    path = folder / "model.onnx"
-    if isinstance(model, Path):
-        path = model
-    else:
+    """The artifact of a model for sm_90, and the library of its kernels for the processor.
+
+    Without ``machine_code`` it holds the head of a cubin alone, which is all that the pretended driver reads.
+    """
+    path = model if isinstance(model, Path) else folder / "model.onnx"
+    if not isinstance(model, Path):
         onnx.save(model, path)
-    artifact = onnxkiln.compile(path, folder / "artifact", target=target, dump_ir=folder / "dump", **options)
-    return artifact, build_kernels((folder / "dump" / "kernels.cu").read_text(), folder)
+    compile_device = contextlib.nullcontext() if machine_code else mock.patch("onnxkiln.compiler.compile_device", _head)
+    with compile_device:
+        made = onnxkiln.compile(path, folder / "artifact", target="cuda:sm_90", dump_ir=folder / "dump", **options)
+    return made, build_kernels((folder / "dump" / "kernels.cu").read_text(), folder)
+
+
+def _head(_source: str, kernels: Sequence[DeviceKernel], *_rest: object) -> DeviceBuild:
+    data = b"\x7fELF\2\1".ljust(49, b"\0") + b"\x5a".ljust(15, b"\0")
+    device = Device("13.0", (DeviceCode("device/sm_90.cubin", "cubin", 90),), tuple(kernels))
+    return DeviceBuild(device, (("device/sm_90.cubin", data),))
 
 
 def run_emulated(
@@ -122,3 +136,15 @@ def run_emulated(
         with np.load(path + ".out.npz") as arrays:
             results.append([arrays[name] for name in arrays.files])
     return results
+
+
+def check_emulated(cases: Sequence[Case], folder: Path, rtol: float = 1e-4, atol: float = 1e-5) -> Path:
+    """Compile all cases as one model, run it with threads in both orders, and compare with the reference evaluator."""
+    model, feeds, references = joined(cases, 20)
+    artifact, kernels = compile_emulated(model, folder, machine_code=False)
+    for order in ({}, {"EMULATOR_REVERSE": "1"}):
+        (found,) = run_emulated(artifact, kernels, [feeds], folder, **order)
+        for output, result, reference in zip(model.graph.output, found, references, strict=True):
+            case = cases[int(output.name.split("_")[0][1:])]
+            assert_same(result, reference, f"{case}, {output.name}, {order}", rtol, atol)
+    return artifact

@@ -73,7 +73,7 @@ def check_cases(
 
     ``artifact`` goes the whole way, through all passes and schedules to a loaded artifact: slower, so for a few cases.
     """
-    model, feeds, references = _joined(cases, opset)
+    model, feeds, references = joined(cases, opset)
     actual = run_artifact(model, feeds) if artifact else run(model, feeds)
     for name, result, reference in zip([o.name for o in model.graph.output], actual, references, strict=True):
         index = int(name.split("_")[0][1:])
@@ -163,7 +163,8 @@ def _ort(model: onnx.ModelProto, feeds: Mapping[str, Array]) -> list[Array]:
     )
 
 
-def _joined(cases: Sequence[Case], opset: int) -> tuple[onnx.ModelProto, dict[str, Array], list[Array]]:
+def joined(cases: Sequence[Case], opset: int) -> tuple[onnx.ModelProto, dict[str, Array], list[Array]]:
+    """One model of all the cases, its feeds, and the reference's outputs."""
     nodes, inputs, initializers, outputs = [], [], [], []
     feeds: dict[str, Array] = {}
     references: list[Array] = []

@@ -8,13 +8,14 @@ import tvm
 from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir import dlight as dl
-from tvm.s_tir.schedule import ScheduleError
 
 from ...targets import Target
 from ..template import Scheduled, reason_to_leave
 from .bound import is_bound
 from .elementwise import schedule_elementwise
+from .matmul import schedule_matmul
 from .opaque import bind_opaque
+from .rows import reduces_rows
 
 Rule = Callable[[tirx.PrimFunc, tvm.target.Target], tirx.PrimFunc | None]
 
@@ -27,19 +28,29 @@ def _dlight(rule: dl.ScheduleRule) -> Rule:
     return run
 
 
+def _rows(function: tirx.PrimFunc, target: tvm.target.Target) -> tirx.PrimFunc | None:
+    return _dlight(dl.gpu.GeneralReduction())(function, target) if reduces_rows(function) else None
+
+
 RULES: tuple[tuple[str, Rule], ...] = (
-    ("gpu_matmul", _dlight(dl.gpu.Matmul())),
+    ("gpu_matmul", schedule_matmul),
     ("gpu_gemv", _dlight(dl.gpu.GEMV())),
     ("gpu_reduction", _dlight(dl.gpu.Reduction())),
-    ("gpu_rows", _dlight(dl.gpu.GeneralReduction())),
+    ("gpu_rows", _rows),
 )
-"""dlight's rules by the name that the manifest shows. Each takes what it knows and leaves the rest."""
+"""Rules by the name that the manifest shows, most of them dlight's. Each takes what it knows and leaves the rest."""
 
-_FAILURES = (ScheduleError, tvm.error.InternalError, ValueError, TypeError, KeyError, IndexError, AssertionError)
+_FAILURES = (RuntimeError, ValueError, TypeError, KeyError, IndexError, AssertionError)
+"""What dlight and TVM raise for functions that they don't expect; ScheduleError is a RuntimeError."""
 
 
-def schedule_for_gpu(function: tirx.PrimFunc, target: Target) -> Scheduled:
-    """Bind a function to threads, by a rule made for it or else element by element."""
+def schedule_for_gpu(
+    function: tirx.PrimFunc, target: Target, check: Callable[[tirx.PrimFunc], None] = lambda _function: None
+) -> Scheduled:
+    """Bind a function to threads, by a rule made for it or else element by element.
+
+    ``check`` raises for what a rule made of it that can't be compiled: then the next one serves.
+    """
     tvm_target = tvm.target.Target(target.tvm_json())
     function = function.with_attr("global_symbol", "main") if "global_symbol" not in function.attrs else function
     reason = reason_to_leave(function)
@@ -50,15 +61,20 @@ def schedule_for_gpu(function: tirx.PrimFunc, target: Target) -> Scheduled:
         try:
             with tvm_target:
                 scheduled = rule(function, tvm_target)
+            if scheduled is not None and is_bound(scheduled):
+                check(scheduled)
+                return Scheduled(scheduled, name, {}, False)
         except _FAILURES as error:
-            reasons.append(f"{name}: {str(error).strip().splitlines()[-1]}")
-            continue
-        if scheduled is not None and is_bound(scheduled):
-            return Scheduled(scheduled, name, {}, False)
+            reasons.append(f"{name}: {_last_line(error)}")
     try:
         scheduled = schedule_elementwise(function)
         if is_bound(scheduled):
+            check(scheduled)
             return Scheduled(scheduled, None, {}, False, "; ".join(reasons) or "no rule for this operator")
     except _FAILURES as error:
-        reasons.append(f"elementwise: {str(error).strip().splitlines()[-1]}")
+        reasons.append(f"elementwise: {_last_line(error)}")
     return Scheduled(bind_opaque(function), None, {}, False, "; ".join(reasons))
+
+
+def _last_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
