@@ -20,6 +20,7 @@ from ..targets import Target
 from .blocks import TEMPLATE_KEY, anchor_of, as_int
 from .generic import apply_generic, is_vectorized
 from .retile import TILE, retile
+from .row_variants import joined
 
 Parameters = Mapping[str, int]
 MISFITS = (ScheduleError, tvm.error.InternalError)
@@ -97,12 +98,25 @@ def schedule_function(function: tirx.PrimFunc, target: Target, parameters: Param
         try:
             parameters = template.default(schedule, block, target)
             template.apply(schedule, block, parameters, target)
-            return _finished(schedule, name, parameters)
+            made = _finished(schedule, name, parameters)
+            return replace(made, function=joined(function, made.function, lambda other: _by_default(other, target)))
         except MISFITS as error:
             reason = f"template {name} failed: {_message(error)}"
     schedule = Schedule(tvm.IRModule({"main": function}))
     apply_generic(schedule, target.vector_lanes)
     return _finished(schedule, None, {}, reason)
+
+
+def _by_default(function: tirx.PrimFunc, target: Target) -> tirx.PrimFunc | None:
+    schedule = Schedule(tvm.IRModule({"main": function}))
+    anchor = anchor_of(schedule)
+    assert anchor is not None
+    template = templates()[anchor[1]]
+    try:
+        template.apply(schedule, anchor[0], template.default(schedule, anchor[0], target), target)
+    except MISFITS:
+        return None
+    return schedule.mod["main"]
 
 
 def schedule_with(function: tirx.PrimFunc, target: Target, parameters: Parameters) -> Scheduled:
@@ -146,5 +160,3 @@ def _finished(schedule: Schedule, template: str | None, parameters: Parameters, 
 def _message(error: Exception) -> str:
     lines = [line for line in str(error).splitlines() if line.startswith("Error message")]
     return lines[0].removeprefix("Error message: ") if lines else str(error).splitlines()[-1]
-
-
