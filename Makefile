@@ -7,7 +7,7 @@ RUN := "$(VENV)/bin/python"
 STAMP := $(VENV)/.installed
 THREADS ?= 1
 
-.PHONY: help env test lint format demo zoo zoo-extended conformance bench clean
+.PHONY: help env test lint format demo zoo zoo-extended conformance bench accuracy clean
 help:
 	@echo "make demo    compile a real text recogniser and read a picture with it"
 	@echo "make test    lint, then run all tests"
@@ -16,6 +16,7 @@ help:
 	@echo "make zoo-extended   the same with a larger set: recurrent, quantized, audio, detection (about 300 MB more)"
 	@echo "make conformance   run ONNX's own tests, 2033 of them"
 	@echo "make bench   measure twelve models beside ONNX Runtime, OpenVINO and tract, and the machine's limits (THREADS=1)"
+	@echo "make accuracy   what int8 costs on pictures, lines of text and sentences, beside ONNX Runtime's quantizer"
 	@echo "make clean   remove build products; .venv stays"
 
 # The stamp holds the folder's path: the environment of a checkout that was moved or copied is installed anew.
@@ -61,6 +62,13 @@ $(STAMP).bench: $(STAMP)
 
 bench: $(STAMP).bench
 	$(RUN) scripts/bench.py run --threads $(THREADS)
+
+$(STAMP).accuracy: $(STAMP)
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[compile,dev,accuracy]'
+	@touch "$(STAMP).accuracy"
+
+accuracy: $(STAMP).accuracy
+	$(RUN) scripts/accuracy.py
 
 clean:
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -43,6 +43,7 @@ def compile(
     exclude: Sequence[str] = (),
     max_drop: str | float | None = None,
     metric: Any = None,
+    improve: Sequence[str] = (),
     save_calibration: str | PathLike[str] | None = None,
     dump_ir: str | PathLike[str] | None = None,
     force: bool = False,
@@ -65,6 +66,7 @@ def compile(
     floating point. ``quantize="int8-dynamic"`` needs no data. ``max_drop`` ("1%" of the float model's value, or a
     number) bounds how far ``metric`` may fall ("agreement" or "cosine" with the float model on the calibration data,
     "module:function", or a function of a session): layers stay in floating point until that holds.
+    ``improve`` takes "equalize" (ranges across layers), "smooth" (SmoothQuant), "bias" (bias correction).
 
     ``progress`` is called as ``progress(stage, done, total)``; ``reports`` is a list that gets an object per pass, with
     its ``name``, how often it ``applied`` (or None), and its ``seconds``. An ``output`` that was made from the same
@@ -89,6 +91,7 @@ def compile(
         "exclude": list(exclude),
         "max_drop": None if max_drop is None else str(max_drop),
         "metric": metric,
+        "improve": list(improve),
         "include_runtime": include_runtime,
     }
     if not force and dump_ir is None and save_calibration is None:

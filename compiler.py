@@ -55,6 +55,7 @@ def compile(
     exclude: Sequence[str] = (),
     max_drop: str | float | None = None,
     metric: Any = None,
+    improve: Sequence[str] = (),
     save_calibration: Path | None = None,
     dump_ir: str | Path | None = None,
     force: bool = False,
@@ -70,7 +71,7 @@ def compile(
 
     ``shapes`` maps input names to dims: an int fixes one, a ``DimRange`` bounds it, a str names it. ``dump_ir`` is a
     folder for the module after each pass. ``outputs`` names values of the graph to give instead of its own outputs.
-    ``quantize`` to ``metric`` are those of ``quantization.settings``;
+    ``quantize`` to ``improve`` are those of ``quantization.settings``;
     ``save_calibration`` is a file for what calibration found. ``max_bytes`` bounds what the model's tensors take.
     ``reports`` is a list that gets each pass's name, how often it applied, and its seconds. ``tune`` is a budget such
     as "60s" or "200t"; ``log`` the tuning log's path, "none", or None for the user's; ``tuned`` is a list that gets,
@@ -78,14 +79,14 @@ def compile(
     Raises KilnError: UsageError, ModelError, InputError (calibration data), LogError, CompileError, ToolchainError.
     """
     budget = None if tune is None else parse_budget(tune)
-    settings = settings_of(quantize, calibrate, calibrator, exclude, max_drop, metric)
+    settings = settings_of(quantize, calibrate, calibrator, exclude, max_drop, metric, improve)
     steps_for(level)
     targets = parse(target)
     check_output(Path(output), force)
     asked = describe_request(
         target, shapes, level, quantize=quantize, calibrate=calibrate, calibrator=calibrator,
         exclude=list(exclude), max_drop=None if max_drop is None else str(max_drop), metric=metric,
-        include_runtime=include_runtime, outputs=None if outputs is None else list(outputs),
+        improve=list(improve), include_runtime=include_runtime, outputs=None if outputs is None else list(outputs),
     )  # fmt: skip
     report = progress or (lambda _stage, _done, _total: None)
     quantized = None
@@ -112,7 +113,7 @@ def compile(
 
 @dataclass(frozen=True)
 class Workbench:
-    """Builds of ``model`` on this machine (see ``quantizer.Workbench``)."""
+    """Builds of ``model`` on this machine (see ``calibration.Workbench``)."""
 
     model: Path
     shapes: UserShapes | None = None

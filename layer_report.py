@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from .calibration import Progress, Workbench, make_plan_for, measure_noise
 from .frontend import ModelSource
 from .layer_times import measure_times
 from .quantization.layer_noise import Noise
@@ -15,7 +16,7 @@ from .quantization.layers import layers_of
 from .quantization.parameters import Range
 from .quantization.settings import DYNAMIC
 from .quantization.single_layer import LayerKind, kind_of
-from .quantizer import Progress, Quantized, Workbench, make_plan_for, measure_noise
+from .quantizer import Quantized
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,7 @@ def layer_rows(quantized: Quantized, bench: Workbench, progress: Progress, times
     seen: dict[str, _Seen] = {}
 
     def look(model: ir.Model, source: ModelSource) -> None:
-        quantized.resolve(source)
-        plan = make_plan_for(model, quantized.settings)
+        plan = make_plan_for(model, quantized.settings, quantized.resolve(source))
         planned = {layer.name for layer in plan.layers}
         for layer in layers_of(model.graph):
             scaled = plan.same_scale.get(layer.data, layer.data)
@@ -75,7 +75,8 @@ def layer_rows(quantized: Quantized, bench: Workbench, progress: Progress, times
     bench.visit(look)
     noises = quantized.noises
     if not noises and quantized.has_data:
-        noises = measure_noise(quantized, bench, progress)
+        assert quantized.calibration is not None
+        noises = measure_noise(quantized.settings, quantized.calibration, bench, progress)
     timed = {
         name: (one.kind, noises[name].shape) for name, one in seen.items() if times and name in noises and one.planned
     }

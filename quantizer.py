@@ -3,50 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
 from .artifacts.session import Session
-from .contract import Contract
-from .errors import AccuracyError, InputError, UsageError
-from .frontend import ModelSource, Rewrite
+from .calibration import Progress, Workbench, calibrate, check_data, make_plan_for, measure_noise, scales_of, shifts_of
+from .errors import AccuracyError, UsageError
+from .frontend import ModelSource
 from .quantization.accuracy import COMPARISONS, Budget, evaluated, fewest
 from .quantization.calibration_data import samples
 from .quantization.calibration_file import Calibration, is_calibration_file, read_calibration, write_calibration
-from .quantization.calibrators import CALIBRATORS, Observer
-from .quantization.fold_scales import fold_scales
 from .quantization.insert_dynamic import insert_dynamic
 from .quantization.insert_pairs import insert_pairs
-from .quantization.layer_noise import Noise, add_copies, add_up
-from .quantization.parameters import Affine8, Range, affine_of
-from .quantization.plan import Plan, make_plan, unknown_patterns
-from .quantization.settings import STATIC, Settings
-
-
-class Workbench(Protocol):
-    """Builds of the model for this machine: for what has to be measured before it can be decided."""
-
-    def opened(self, rewrite: Rewrite, check: Callable[[Contract], None]) -> AbstractContextManager[Session]:
-        """The model as ``rewrite`` leaves it, compiled; ``check`` is asked before the long part."""
-
-    def opened_file(self, path: Path) -> AbstractContextManager[Session]:
-        """Another model, compiled."""
-
-    def visit(self, look: Rewrite) -> None:
-        """Show the normalised model."""
-
+from .quantization.layer_noise import Noise
+from .quantization.plan import Plan
+from .quantization.settings import CORRECT, STATIC, Settings
 
 ONE_FILE = 1 << 30
 """Bytes of tensors up to which a quantized ONNX model is one file: protobuf ends at 2 GiB."""
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass
@@ -80,7 +60,7 @@ class Quantized:
     def rewrite(self, model: ir.Model, source: ModelSource) -> None:
         """Fold scales, put integers in. Raises UsageError when the calibration is not this model's."""
         found = self.resolve(source)
-        plan = make_plan_for(model, self.settings, found.in_float)
+        plan = make_plan_for(model, self.settings, found, found.in_float)
         if self.settings.scheme == STATIC:
             insert_pairs(model, plan, scales_of(found, plan))
         else:
@@ -102,111 +82,16 @@ def quantize(settings: Settings, bench: Workbench, progress: Progress) -> Quanti
     if is_calibration_file(settings.calibrate):
         return Quantized(settings)
     if settings.scheme == STATIC:
-        found = _calibrate(settings, bench, progress)
+        found = calibrate(settings, bench, progress)
     else:
         found = Calibration("", {}, "none", 0, {})
     quantized = Quantized(settings, found)
+    if CORRECT in settings.improve:
+        quantized.noises = measure_noise(settings, found, bench, progress)
+        quantized.calibration = replace(found, shifts=shifts_of(quantized.noises))
     if settings.budget is not None:
         _keep_budget(quantized, settings.budget, bench, progress)
     return quantized
-
-
-def make_plan_for(model: ir.Model, settings: Settings, in_float: Sequence[str] = ()) -> Plan:
-    """Fold scales in place, then plan. Raises UsageError where exclusions match nothing, or nothing is left."""
-    fold_scales(model)
-    unknown = unknown_patterns(model.graph, settings.selection)
-    if unknown:
-        raise UsageError(f"nothing in the model is called {', '.join(map(repr, unknown))}, which --exclude names")
-    plan = make_plan(model.graph, settings.selection, in_float, carry=settings.scheme == STATIC)
-    if not plan.layers and not in_float:
-        raise UsageError("no layer can be quantized: there is no Conv, Gemm or MatMul with constant float32 weights")
-    return plan
-
-
-def scales_of(calibration: Calibration, plan: Plan) -> dict[str, Affine8]:
-    """The scale of each value that is measured, by name. Raises UsageError where the calibration lacks one."""
-    found: dict[str, Affine8] = {}
-    for value in plan.measured:
-        name = value.name or ""
-        if name not in calibration.ranges:
-            raise UsageError(
-                f"the calibration has no range for the value {name!r}",
-                hint="it was made with other exclusions or versions: calibrate again",
-            )
-        found[name] = affine_of(calibration.ranges[name])
-    return found
-
-
-@dataclass
-class _Observation:
-    """The float model with every value that is to be rounded as an output, and what was seen of them."""
-
-    settings: Settings
-    seen: dict[str, Observer] = field(default_factory=dict)
-    inner: list[str] = field(default_factory=list)
-
-    def rewrite(self, model: ir.Model, _source: ModelSource) -> None:
-        plan = make_plan_for(model, self.settings)
-        # All values, also those that share a scale: with more layers in floating point they have one of their own.
-        self.seen = {value.name or "": CALIBRATORS[self.settings.calibrator]() for value in plan.values}
-        inner = [value for value in plan.values if not value.is_graph_input()]
-        self.inner = [value.name or "" for value in inner]
-        model.graph.outputs[:] = inner or [plan.layers[-1].node.outputs[0]]
-        common.RemoveUnusedNodesPass()(model)
-
-    def run(self, session: Session, progress: Progress) -> int:
-        """See every sample; returns how many there were."""
-        count = 0
-        for count, feeds in enumerate(samples(self.settings.calibrate, session.contract), start=1):
-            found = dict(zip(self.inner, session.run(self.inner, feeds), strict=True))
-            for name, observer in self.seen.items():
-                observer.see(found[name] if name in found else feeds[name])
-            progress("calibrate", count, count)
-        return count
-
-
-def _calibrate(settings: Settings, bench: Workbench, progress: Progress) -> Calibration:
-    observation = _Observation(settings)
-    with bench.opened(observation.rewrite, lambda contract: _check_data(settings, contract)) as session:
-        count = observation.run(session, progress)
-    lost = [name for name, observer in observation.seen.items() if not observer.finite]
-    if lost:
-        raise InputError(
-            f"the value {lost[0]!r} is NaN or infinite for some calibration sample",
-            hint="leave out such samples, or the nodes that read it: --exclude NODE",
-        )
-    ranges = {name: observer.range() for name, observer in observation.seen.items()}
-    notes = tuple(_still(name, found) for name, found in ranges.items() if found.low == found.high)
-    return Calibration("", {}, settings.calibrator, count, ranges, notes=notes)
-
-
-def _still(name: str, found: Range) -> str:
-    return f"value {name!r} was {found.low:g} throughout the calibration data"
-
-
-def _check_data(settings: Settings, contract: Contract) -> None:
-    """Look at the first sample before the long part."""
-    if settings.calibrate is not None:
-        next(samples(settings.calibrate, contract))
-
-
-def measure_noise(quantized: Quantized, bench: Workbench, progress: Progress) -> dict[str, Noise]:
-    """The noise of each layer by itself, over the calibration data."""
-    settings, calibration = quantized.settings, quantized.calibration
-    assert calibration is not None
-    noises: dict[str, Noise] = {}
-
-    def rewrite(model: ir.Model, _source: ModelSource) -> None:
-        plan = make_plan_for(model, settings)
-        scales = scales_of(calibration, plan) if settings.scheme == STATIC else None
-        noises.update({name: Noise() for name in add_copies(model, plan, scales)})
-        common.RemoveUnusedNodesPass()(model)
-
-    with bench.opened(rewrite, lambda contract: _check_data(settings, contract)) as session:
-        for count, feeds in enumerate(samples(settings.calibrate, session.contract), start=1):
-            add_up(noises, session.run(None, feeds))
-            progress("measure noise", count, count)
-    return noises
 
 
 def _keep_budget(quantized: Quantized, budget: Budget, bench: Workbench, progress: Progress) -> None:
@@ -217,7 +102,7 @@ def _keep_budget(quantized: Quantized, budget: Budget, bench: Workbench, progres
     calibration = quantized.calibration
     assert calibration is not None
     tried: dict[int, float] = {}
-    with bench.opened(lambda *_: None, lambda contract: _check_data(settings, contract)) as exact:
+    with bench.opened(lambda *_: None, lambda contract: check_data(settings, contract)) as exact:
         goal = 1.0 if budget.metric in COMPARISONS else evaluated(budget.metric, exact)
         order: list[str] = []
 
@@ -231,7 +116,7 @@ def _keep_budget(quantized: Quantized, budget: Budget, bench: Workbench, progres
 
         chosen: list[str] | None = []
         if not holds([]):
-            quantized.noises = measure_noise(quantized, bench, progress)
+            quantized.noises = quantized.noises or measure_noise(settings, calibration, bench, progress)
             order = sorted(quantized.noises, key=lambda name: quantized.noises[name].decibels)
             chosen = fewest(order[:-1], lambda names: bool(names) and holds(names))
     if chosen is None:
@@ -271,6 +156,7 @@ def _report(settings: Settings, calibration: Calibration, plan: Plan) -> dict[st
         "carried": [node.op_type for node in plan.carriers],
         "float": list(calibration.in_float),
         "excluded": [*settings.selection.nodes, *(f"op:{op}" for op in settings.selection.ops)],
+        "improve": list(calibration.improve),
         "notes": list(calibration.notes),
     }
 

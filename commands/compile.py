@@ -107,6 +107,7 @@ def execute(options: argparse.Namespace) -> int:
             exclude=options.exclude,
             max_drop=options.max_drop,
             metric=options.metric,
+            improve=options.improve,
             save_calibration=options.save_calibration,
             dump_ir=options.dump_ir,
             force=options.force,

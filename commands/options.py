@@ -50,6 +50,13 @@ def add_quantization_options(parser: argparse.ArgumentParser) -> None:
         help="agreement or cosine with fp32 on the calibration data, or module:function, which gets a session and "
         "returns a number, the larger the better (default: agreement)",
     )
+    group.add_argument(
+        "--improve",
+        action="append",
+        default=[],
+        choices=["equalize", "smooth", "bias"],
+        help="equalize: ranges across layers; smooth: SmoothQuant, for transformers; bias: correct biases (repeatable)",
+    )
     group.add_argument("--save-calibration", type=Path, metavar="FILE", help="write what calibration found, for later")
 
 

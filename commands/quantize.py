@@ -45,7 +45,13 @@ def execute(options: argparse.Namespace) -> int:
     from ..quantizer import quantize, write_onnx
 
     settings = settings_of(
-        options.quantize, options.calibrate, options.calibrator, options.exclude, options.max_drop, options.metric
+        options.quantize,
+        options.calibrate,
+        options.calibrator,
+        options.exclude,
+        options.max_drop,
+        options.metric,
+        options.improve,
     )
     assert settings is not None
     bench = Workbench(options.model, parse_shapes(options.shape) or None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,9 @@ REMAKE = "calibrate again: give --calibrate the data instead of the file"
 class Calibration:
     """``sha256`` and ``external`` are the model's (see ``frontend.ModelSource``); ``ranges`` by value's name.
 
-    ``in_float`` lists layers that went back to floating point, ``notes`` what the user should know.
+    ``in_float`` lists layers that went back to floating point, ``notes`` what the user should know. ``improve`` names
+    the rewrites that ranges were measured behind, of which ``smoothing`` has factors by value, ``shifts`` what to take
+    from biases by layer.
     """
 
     sha256: str
@@ -35,6 +37,9 @@ class Calibration:
     ranges: Mapping[str, Range]
     in_float: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
+    improve: tuple[str, ...] = ()
+    smoothing: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    shifts: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
 def is_calibration_file(data: Any) -> bool:
@@ -90,7 +95,17 @@ def _decoded(document: Mapping[str, Any]) -> Calibration:
         {str(name): _range(*pair) for name, pair in document["ranges"].items()},
         tuple(str(name) for name in document["in_float"]),
         tuple(str(note) for note in document["notes"]),
+        tuple(str(name) for name in document["improve"]),
+        _vectors(document["smoothing"]),
+        _vectors(document["shifts"]),
     )
+
+
+def _vectors(found: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
+    vectors = {str(name): tuple(float(x) for x in values) for name, values in found.items()}
+    if not all(math.isfinite(x) for values in vectors.values() for x in values):
+        raise ValueError("a factor is not finite")
+    return vectors
 
 
 def _range(low: float, high: float) -> Range:

@@ -2,7 +2,7 @@
 
 Beside every layer stands a copy that reads rounded data and rounded weights; both get the same input, so that a layer
 doesn't answer for those before it. The model's outputs are sums of squares, of each layer's result and of the
-difference, and the shape of what the layer reads.
+difference, and the shape of what the layer reads; then the mean difference of each channel, for layers with biases.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from .correct_biases import correctable
 from .graph_tensors import add_constant, insert_after, node_name, opset_of
 from .insert_pairs import CONTRIB, PER_CHANNEL_SINCE
 from .layers import Layer
@@ -25,12 +26,15 @@ from .plan import Plan
 class Noise:
     """Sums of squares over all samples: of the float result and of what the integers change in it.
 
-    ``shape`` is that of the layer's data in the last sample.
+    ``shape`` is that of the layer's data in the last sample; ``shift`` the sum over samples of the mean difference of
+    each output channel, None for a layer without a bias to correct.
     """
 
     signal: float = 0.0
     error: float = 0.0
     shape: tuple[int, ...] = ()
+    shift: np.ndarray | None = None
+    samples: int = 0
 
     @property
     def decibels(self) -> float:
@@ -40,13 +44,16 @@ class Noise:
         return 10 * math.log10(self.signal / self.error) if self.signal else -math.inf
 
 
-def add_copies(model: ir.Model, plan: Plan, scales: Mapping[str, Affine8] | None) -> list[str]:
-    """Rewrite in place; the outputs are (signal, error, shape) of each layer in turn. Returns the layers' names.
+def add_copies(model: ir.Model, plan: Plan, scales: Mapping[str, Affine8] | None) -> dict[str, Noise]:
+    """Rewrite in place; the outputs are (signal, error, shape) of each layer in turn, then the shifts of those that
+    ``add_up`` is to expect them of: the layers whose ``shift`` isn't None. Returns the layers' noise by name.
 
     Without ``scales`` data is rounded as in dynamic quantization, by the range of each tensor.
     """
     rounded: dict[ir.Value, ir.Value] = {}
     outputs: list[ir.Value] = []
+    shifts: list[ir.Value] = []
+    noises: dict[str, Noise] = {}
     for layer in plan.layers:
         if layer.data not in rounded:
             name = layer.data.name or ""
@@ -56,10 +63,18 @@ def add_copies(model: ir.Model, plan: Plan, scales: Mapping[str, Affine8] | None
         sizes = ir.Value(name=f"{layer.name}.shape.measured", type=ir.TensorType(ir.DataType.INT64), shape=_UNKNOWN)
         shape = ir.node("Shape", [layer.data], outputs=[sizes])
         model.graph.insert_after(copy, shape)
-        outputs += [*_sums(model.graph, layer.node, copy), shape.outputs[0]]
-    model.graph.outputs[:] = outputs
-    return [layer.name for layer in plan.layers]
+        difference, sums = _sums(model.graph, layer.node, copy)
+        outputs += [*sums, shape.outputs[0]]
+        noises[layer.name] = Noise()
+        if correctable(layer):
+            noises[layer.name].shift = np.zeros(layer.weight.shape[layer.axis])
+            shifts.append(_mean(model, difference, layer))
+    model.graph.outputs[:] = outputs + shifts
+    return noises
 
+
+AXES_AS_INPUT = 18
+"""The opset from which ReduceMean takes its axes as an input."""
 
 _UNKNOWN = ir.Shape([None])
 
@@ -98,7 +113,21 @@ def _copy(graph: ir.Graph, layer: Layer, data: ir.Value) -> ir.Node:
     return copy
 
 
-def _sums(graph: ir.Graph, node: ir.Node, copy: ir.Node) -> list[ir.Value]:
+def _mean(model: ir.Model, difference: ir.Node, layer: Layer) -> ir.Value:
+    """The mean of each channel: axis 1 of what convolutions and Gemm give."""
+    axes = [axis for axis in range(layer.weight.ndim) if axis != 1]
+    kind = ir.TensorType(ir.DataType.FLOAT)
+    output = ir.Value(name=f"{layer.name}.shift.measured", type=kind, shape=ir.Shape([layer.weight.shape[layer.axis]]))
+    if opset_of(model) >= AXES_AS_INPUT:
+        where = add_constant(model.graph, f"{layer.name}.axes.measured", np.array(axes, np.int64))
+        node = ir.node("ReduceMean", [difference.outputs[0], where], {"keepdims": 0}, outputs=[output])
+    else:
+        node = ir.node("ReduceMean", [difference.outputs[0]], {"keepdims": 0, "axes": axes}, outputs=[output])
+    model.graph.insert_after(difference, node)
+    return output
+
+
+def _sums(graph: ir.Graph, node: ir.Node, copy: ir.Node) -> tuple[ir.Node, list[ir.Value]]:
     name = f"{copy.outputs[0].name}"
     difference = ir.node("Sub", [copy.outputs[0], node.outputs[0]], outputs=[ir.Value(name=f"{name}.difference")])
     made = [difference]
@@ -106,12 +135,16 @@ def _sums(graph: ir.Graph, node: ir.Node, copy: ir.Node) -> list[ir.Value]:
         output = ir.Value(name=f"{name}.{what}", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(()))
         made.append(ir.node("ReduceSumSquare", [value], {"keepdims": 0}, outputs=[output]))
     graph.insert_after(copy, made)
-    return [node.outputs[0] for node in made[1:]]
+    return difference, [node.outputs[0] for node in made[1:]]
 
 
 def add_up(noises: Mapping[str, Noise], outputs: Sequence[np.ndarray]) -> None:
     """Add one run's outputs to what the layers have."""
-    for noise, signal, error, shape in zip(noises.values(), outputs[0::3], outputs[1::3], outputs[2::3], strict=True):
+    mine, shifts = outputs[: 3 * len(noises)], iter(outputs[3 * len(noises) :])
+    for noise, signal, error, shape in zip(noises.values(), mine[0::3], mine[1::3], mine[2::3], strict=True):
         noise.signal += float(signal)
         noise.error += float(error)
         noise.shape = tuple(int(size) for size in shape)
+        noise.samples += 1
+        if noise.shift is not None:
+            noise.shift = noise.shift + next(shifts)

@@ -15,18 +15,22 @@ from .plan import Selection
 
 STATIC, DYNAMIC = "int8", "int8-dynamic"
 SCHEMES = (STATIC, DYNAMIC)
+EQUALIZE, SMOOTH, CORRECT = "equalize", "smooth", "bias"
+IMPROVEMENTS = (EQUALIZE, SMOOTH, CORRECT)
+"""Cross-layer equalization, SmoothQuant, bias correction: in the order in which they are done."""
 
 
 @dataclass(frozen=True)
 class Settings:
     """``scheme`` is one of ``SCHEMES``; ``calibrate`` the data, or a calibration file; ``selection`` what stays in
-    floating point; ``budget`` what accuracy must hold, None for any."""
+    floating point; ``budget`` what accuracy must hold, None for any; ``improve`` names of ``IMPROVEMENTS``."""
 
     scheme: str
     calibrate: Any = None
     calibrator: str = "min-max"
     selection: Selection = field(default_factory=Selection)
     budget: Budget | None = None
+    improve: tuple[str, ...] = ()
 
 
 def settings_of(
@@ -36,6 +40,7 @@ def settings_of(
     exclude: Sequence[str] = (),
     max_drop: str | float | None = None,
     metric: str | Metric | None = None,
+    improve: Sequence[str] = (),
 ) -> Settings | None:
     """The settings of a call; None where it asks for no quantization. ``exclude`` holds names of nodes (with ``*`` and
     ``?``) and ``op:Name`` for operators.
@@ -44,7 +49,7 @@ def settings_of(
     """
     if quantize is None:
         given = {"calibrate": calibrate, "calibrator": calibrator, "exclude": list(exclude) or None}
-        given |= {"max_drop": max_drop, "metric": metric}
+        given |= {"max_drop": max_drop, "metric": metric, "improve": list(improve) or None}
         stray = [name for name, value in given.items() if value is not None]
         if stray:
             raise UsageError(f"{stray[0]} is for quantization only", hint="add --quantize int8 (quantize='int8')")
@@ -61,7 +66,13 @@ def settings_of(
         )
     operators = tuple(item.removeprefix("op:") for item in exclude if item.startswith("op:"))
     selection = Selection(tuple(item for item in exclude if not item.startswith("op:")), operators)
-    return Settings(quantize, calibrate, calibrator, selection, _budget(calibrate, max_drop, metric))
+    for name in improve:
+        _among("improvement", name, IMPROVEMENTS)
+    if improve and (quantize == DYNAMIC or is_calibration_file(calibrate)):
+        where = "a calibration file has its own" if quantize == STATIC else f"they are for --quantize {STATIC}"
+        raise UsageError(f"no improvements can be chosen here: {where}", hint="leave --improve out")
+    budget = _budget(calibrate, max_drop, metric)
+    return Settings(quantize, calibrate, calibrator, selection, budget, tuple(dict.fromkeys(improve)))
 
 
 def _budget(calibrate: Any, max_drop: str | float | None, metric: str | Metric | None) -> Budget | None:

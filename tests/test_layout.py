@@ -9,13 +9,14 @@ from source_tree import ROOT, imports_of, module_name, package_files, package_fo
 FACE = {"", "__main__", "cli", "commands"}
 FLOOR_3 = {"frontend", "passes", "quantization", "tuning", "artifacts", "verification"}
 TUNER = {"tuner", "tuned_records", "kernel_builder"}
-QUANTIZER = {"quantizer", "layer_report", "layer_times"}
+QUANTIZER = {"calibration", "quantizer", "layer_report", "layer_times"}
 UPPER = {*FACE, "compiler", "verifier", "benchmarking", *TUNER, *QUANTIZER, *FLOOR_3, "schedules"}
 MAY_IMPORT = {
     "compiler": FLOOR_3 | {"quantizer", "schedules", *TUNER},
-    "quantizer": {"artifacts", "frontend", "layer_times", "quantization"},
+    "calibration": {"artifacts", "frontend", "quantization"},
+    "quantizer": {"artifacts", "calibration", "frontend", "layer_times", "quantization"},
     "layer_times": {"artifacts", "quantization"},
-    "layer_report": {"frontend", "layer_times", "quantization", "quantizer"},
+    "layer_report": {"calibration", "frontend", "layer_times", "quantization", "quantizer"},
     "tuner": {"kernel_builder", "tuning"},
     "tuned_records": {"tuning"},
     "kernel_builder": {"artifacts", "passes", "schedules"},

@@ -195,3 +195,23 @@ def test_budgets_that_cannot_be_met_and_metrics_that_fail(tmp_path):
     with pytest.raises(UsageError, match="compares on calibration data"):
         compiled(model, tmp_path, quantize="int8-dynamic", max_drop="1%")
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_improvements_keep_the_function_and_are_saved(model, tmp_path):
+    saved, feeds = tmp_path / "ranges.json", {"x": noise(3, 3, 13, 13, seed=8)}
+    improve = ["bias", "equalize", "smooth"]
+    options = {"calibrate": DATA, "improve": improve, "save_calibration": saved}
+    artifact = compiled(model, tmp_path, quantize="int8", **options)
+    (found,), manifest = answer(artifact, feeds)
+    assert manifest.quantization["improve"] == improve
+    assert signal_to_noise(run(onnx.load(model), feeds)[0], found) > 25
+    document = json.loads(saved.read_text())
+    assert set(document["shifts"]) == {"c1_node", "c2_node", "c3_node", "y_node"}
+    again = onnxkiln.compile(
+        model, tmp_path / "again", include_runtime=False, level="O1", quantize="int8", calibrate=str(saved)
+    )
+    np.testing.assert_array_equal(answer(again, feeds)[0][0], found)
+    with pytest.raises(UsageError, match="a calibration file has its own"):
+        onnxkiln.compile(model, tmp_path / "more", quantize="int8", calibrate=str(saved), improve=["bias"])
+    with pytest.raises(UsageError, match="improvement 'magic' is not known"):
+        onnxkiln.compile(model, tmp_path / "more", quantize="int8", calibrate=DATA, improve=["magic"])

@@ -17,7 +17,7 @@ def measured(model, runs, dynamic=False):
         fold_scales(graph_model)
         plan = make_plan(graph_model.graph, Selection())
         scales = None if dynamic else {value.name: affine_of(Range(-4, 4)) for value in plan.measured}
-        noises.update({name: Noise() for name in add_copies(graph_model, plan, scales)})
+        noises.update(add_copies(graph_model, plan, scales))
 
     made = rewritten(model, rewrite)
     for feeds in runs:
