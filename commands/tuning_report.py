@@ -113,8 +113,8 @@ def _task(chosen: Any, search: Any, log: Any, target: Target) -> TaskReport:
 
 
 def _default_latency(parameters: Mapping[str, int], records: Sequence[Any]) -> float | None:
-    from ..tuning.selection import latencies
+    from ..tuning.selection import ranked
 
-    known = latencies(records)
+    known = ranked(records)
     its = (one.candidate for one in records if dict(one.parameters) == dict(parameters))
     return next((known[candidate] for candidate in its if candidate in known), None)

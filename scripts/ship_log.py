@@ -24,7 +24,7 @@ from onnxkiln.commands.output import format_bytes
 from onnxkiln.tuning.exchange import export_lines
 from onnxkiln.tuning.log import TuningLog
 from onnxkiln.tuning.record import Record
-from onnxkiln.tuning.selection import best, latencies
+from onnxkiln.tuning.selection import best, ranked
 from onnxkiln.tuning.shipped import PATH
 
 DIGITS = 4
@@ -81,9 +81,13 @@ def to_ship(records: Iterable[Record], most: int) -> list[Record]:
 
 
 def _of_all_speeds(group: Sequence[Record], winner: Record, most: int) -> list[Record]:
-    """The winner, then others of one machine, evenly spread over their order by latency; with the median latency."""
-    known = latencies(group)
-    order = sorted(known, key=lambda one: (one != winner.candidate, known[one], repr(one)))
+    """The winner, then others of one machine, evenly spread over their order by latency; with the median latency.
+
+    What was faster than the winner, but not confirmed, is left out: here each has one record, and would win.
+    """
+    known = ranked(group)
+    slower = [one for one in known if one != winner.candidate and known[one] >= known[winner.candidate]]
+    order = [winner.candidate, *sorted(slower, key=lambda one: (known[one], repr(one)))]
     if len(order) > most:
         step = (len(order) - 1) / max(1, most - 1)
         order = [order[round(index * step)] for index in range(most)]

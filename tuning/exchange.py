@@ -13,7 +13,7 @@ from ..errors import LogError
 from .log import TuningLog
 from .log_file import translated
 from .record import FORM_KEY, MAX_TEXT, Record, from_text
-from .selection import Candidate, latencies
+from .selection import Candidate, ranked
 
 _BATCH = 1000
 
@@ -128,6 +128,6 @@ def _fastest(group: Sequence[Record], count: int, wrong: Collection[tuple[str, C
     """The fastest candidates of one machine, and those that are left without what was found wrong elsewhere."""
     refuted = {candidate for workload, candidate in wrong if workload == group[0].workload}
     kept: set[Candidate] = set()
-    for known in (latencies(group), latencies(group, refuted)):
-        kept |= set(sorted(known, key=lambda one: (known[one], repr(one)))[:count])
+    for known in (ranked(group), ranked(group, refuted)):
+        kept |= set(list(known)[:count])
     return kept

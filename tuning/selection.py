@@ -1,7 +1,8 @@
 """Which of several measured candidates is best, on one machine or for a class of machines.
 
 What was ever found wrong is never chosen. Of time-outs, crashes and errors the latest verdict counts, for these may be
-the machine's fault: a candidate that ran later on that machine is measured, one that failed later isn't.
+the machine's fault: a candidate that ran later on that machine is measured, one that failed later isn't. The smallest
+of many noisy measurements is mostly luck: where the search has confirmed some candidates, these go first.
 """
 
 from __future__ import annotations
@@ -14,15 +15,18 @@ from typing import Any
 
 from .record import Record
 
+CONFIRMED = 3
+"""Measurements that make a candidate's median worth more than any single one."""
+
 Candidate = tuple[Any, ...]
 
 
 def best(records: Iterable[Record]) -> Record | None:
     """The record to use, of measurements of one workload, or None if nothing good was measured.
 
-    On one machine: the candidate of the lowest latency, the median where it was measured several times. Seconds of
-    different machines don't compare: with several, each names its winner, and the one that is slowed least, as a
-    geometric mean over the machines that measured it, beside each machine's own best, is taken.
+    On one machine: the first of ``ranked``. Seconds of different machines don't compare: with several, each names its
+    winner, and the one that is slowed least, as a geometric mean over the machines that measured it, beside each
+    machine's own winner, is taken. Of a candidate's records the one in the middle stands for it.
     """
     by_machine: dict[str, list[Record]] = defaultdict(list)
     refuted = set()
@@ -30,29 +34,34 @@ def best(records: Iterable[Record]) -> Record | None:
         by_machine[record.machine].append(record)
         if record.status == "wrong":
             refuted.add(record.candidate)
-    measured = {machine: latencies(group, refuted) for machine, group in by_machine.items()}
+    measured = {machine: ranked(group, refuted) for machine, group in by_machine.items()}
     measured = {machine: known for machine, known in measured.items() if known}
     if not measured:
         return None
-    winners = {min(known, key=lambda one: (known[one], repr(one))) for known in measured.values()}
+    winners = {next(iter(known)) for known in measured.values()}
     chosen = min(winners, key=lambda one: (_slowdown(one, measured), repr(one)))
-    its = [record for group in by_machine.values() for record in group if record.candidate == chosen]
-    return min((record for record in its if record.status == "ok"), key=lambda record: (record.latency, record.digest))
+    its = [one for group in by_machine.values() for one in group if one.candidate == chosen and one.status == "ok"]
+    return sorted(its, key=lambda record: (record.latency, record.digest))[(len(its) - 1) // 2]
 
 
-def latencies(records: Iterable[Record], refuted: Collection[Candidate] = ()) -> dict[Candidate, float]:
-    """Seconds of each candidate that may be chosen, of one workload's records on one machine.
+def ranked(records: Iterable[Record], refuted: Collection[Candidate] = ()) -> dict[Candidate, float]:
+    """Seconds of each candidate that may be chosen, of one workload's records on one machine, best first.
 
-    ``refuted``: candidates that were found wrong elsewhere.
+    The median of a candidate's measurements counts; those measured ``CONFIRMED`` times or, where none was, as often as
+    any, go before the others. ``refuted``: candidates that were found wrong elsewhere.
     """
     groups: dict[Candidate, list[Record]] = defaultdict(list)
     for record in records:
         groups[record.candidate].append(record)
-    return {
-        candidate: statistics.median(record.latency for record in group if record.status == "ok")
+    times = {
+        candidate: [record.latency for record in group if record.status == "ok"]
         for candidate, group in groups.items()
         if candidate not in refuted and _stands(group)
     }
+    enough = min(CONFIRMED, max(map(len, times.values()), default=0))
+    known = {candidate: statistics.median(each) for candidate, each in times.items()}
+    order = sorted(known, key=lambda one: (len(times[one]) < enough, known[one], repr(one)))
+    return {candidate: known[candidate] for candidate in order}
 
 
 def _stands(group: Collection[Record]) -> bool:
@@ -63,5 +72,5 @@ def _stands(group: Collection[Record]) -> bool:
 
 def _slowdown(candidate: Candidate, measured: Mapping[str, Mapping[Candidate, float]]) -> tuple[float, int]:
     """Mean slowdown of a candidate, and how few machines vouch for it: ties go to what more of them measured."""
-    ratios = [known[candidate] / min(known.values()) for known in measured.values() if candidate in known]
+    ratios = [known[candidate] / next(iter(known.values())) for known in measured.values() if candidate in known]
     return math.exp(statistics.fmean(math.log(ratio) for ratio in ratios)), -len(ratios)

@@ -27,16 +27,13 @@ def test_the_winner_is_there_and_others_of_all_speeds():
 
 
 def test_winner_takes_all_measurements_into_account():
-    """The lucky one was slow when it was measured again; one that crashed is not shipped."""
-    log = [
-        *records(5),
-        make(parameters={"n": 9}, seconds=(1e-6,)),
-        make(parameters={"n": 9}, seconds=(1.0,), when="2026-02-01T00:00:00Z"),
-        make(parameters={"n": 8}, status="crash"),
-    ]
-    shipped = ship_log.to_ship(log, most=20)
-    assert best(shipped).parameters == {"n": 0}
-    assert {one.parameters["n"] for one in shipped} == {0, 1, 2, 3, 4, 9}
+    """What is confirmed wins; the lucky one that isn't, and one that crashed, are not shipped."""
+    confirmed = [make(parameters={"n": 7}, seconds=(time,), when=f"2026-02-0{n}T00:00:00Z")
+                 for n, time in enumerate([1e-5, 2e-5, 3e-5], 1)]  # fmt: skip
+    lucky, crashed = make(parameters={"n": 9}, seconds=(1e-6,)), make(parameters={"n": 8}, status="crash")
+    shipped = ship_log.to_ship([*records(5), *confirmed, lucky, crashed], most=20)
+    assert best(shipped).parameters == {"n": 7} and best(shipped).seconds == (2e-5,)
+    assert {one.parameters["n"] for one in shipped} == {0, 1, 2, 3, 4, 7}
 
 
 def test_classes_are_apart_and_traces_left_out():

@@ -2,7 +2,7 @@
 
 from tuning_records import make
 
-from onnxkiln.tuning.selection import best
+from onnxkiln.tuning.selection import best, ranked
 
 A, B, C = {"pixels": 1}, {"pixels": 2}, {"pixels": 3}
 
@@ -26,7 +26,18 @@ def test_the_fastest_wins():
 
 def test_several_measurements_of_a_candidate_count_as_their_median():
     lucky = [at(A, 1), at(A, 9), at(A, 9)]
-    assert best([*lucky, at(B, 5)]).parameters == B
+    assert best([*lucky, at(B, 5), at(B, 6), at(B, 7)]).seconds == (6e-3,)
+    assert best([at(A, 1), at(A, 9), at(B, 4), at(B, 5)]).parameters == B
+
+
+def test_what_was_confirmed_goes_before_what_was_lucky_once():
+    confirmed = [at(A, 5), at(A, 6), at(A, 7)]
+    assert best([*confirmed, at(B, 1)]).parameters == A
+    assert best([*confirmed, *[at(B, 1)] * 3]).parameters == B
+    assert best([*confirmed, *[at(A, 6)] * 5, *[at(B, 1)] * 3]).parameters == B
+    # Twice is more than once, where nothing was measured three times.
+    assert best([at(A, 5), at(A, 6), at(B, 1), at(C, 4)]).parameters == A
+    assert list(ranked([*confirmed, at(B, 1), at(C, 3)]).values()) == [6e-3, 1e-3, 3e-3]
 
 
 def test_what_was_ever_wrong_is_never_chosen_on_any_machine():
