@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from .artifacts import nvrtc
 from .artifacts.cache import describe_request
 from .artifacts.device import DeviceBuild, compile_device
 from .artifacts.explained import Explained
@@ -17,6 +18,7 @@ from .artifacts.loader import load
 from .artifacts.manifest import Activations, DeviceKernel, Kernel, PassReport, Source
 from .artifacts.session import Session
 from .contract import Contract
+from .errors import CompileError, UsageError
 from .frontend import ImportedModel, Rewrite, import_model
 from .frontend.model_tensors import MAX_BYTES
 from .frontend.normalize import UserShapes
@@ -79,9 +81,10 @@ def compile(
     Raises KilnError: UsageError, ModelError, InputError (calibration data), LogError, CompileError, ToolchainError.
     """
     budget = None if tune is None else parse_budget(tune)
+    targets = parse(target)
+    _check_gpus(targets, tune=tune, quantize=quantize)
     settings = settings_of(quantize, calibrate, calibrator, exclude, max_drop, metric, improve)
     steps_for(level)
-    targets = parse(target)
     check_output(Path(output), force)
     asked = describe_request(
         target, shapes, level, quantize=quantize, calibrate=calibrate, calibrator=calibrator,
@@ -161,14 +164,15 @@ def _compile_for(
     kernels: list[KernelReport] = []
     device: DeviceBuild | None = None
     for target in targets:
-        tuned.append(tune_module(module, target, imported.contract, weights, tuning) if tuning else Tuned())
+        tuner = None if target.is_gpu else tuning
+        tuned.append(tune_module(module, target, imported.contract, weights, tuner) if tuner else Tuned())
         scheduled, kernels = schedule_functions(
             module, target, lambda done, total: report("schedule", done, total), tuned[-1].parameters
         )
         scheduled = pipeline.finish(scheduled, target)
         report("build", 0, 1)
         if target.is_gpu:
-            executable, device = _build_for_gpu(scheduled, target, pipeline, report)
+            executable, device = _build_for_gpu(scheduled, target, imported.contract, pipeline, report)
             libraries.append((target, executable))
         else:
             libraries.append((target, build(scheduled, target)))
@@ -212,6 +216,7 @@ def tune(
     """
     steps_for(level)
     targets = parse(target)
+    _check_gpus(targets, tune="yes")
     imported = import_model(model, shapes, max_bytes=max_bytes)
     module, weights = lift_weights(Pipeline(level).optimize(imported.module, targets[0]))
     with open_log(log, shipped_log, write=budget is not None) as records:
@@ -219,7 +224,21 @@ def tune(
         return [(one, tune_module(module, one, imported.contract, weights, tuning)) for one in targets]
 
 
-def _build_for_gpu(scheduled: Any, target: Target, pipeline: Pipeline, report: Progress) -> tuple[Any, DeviceBuild]:
+def _check_gpus(targets: list[Target], **options: Any) -> None:
+    """Refuse what isn't built for GPUs, before anything takes time; and NVRTC that is missing."""
+    for target in targets:
+        if target.is_gpu:
+            for name, value in options.items():
+                if value is not None:
+                    raise UsageError(f"{name} is for processors only yet", hint="leave it out, or compile for cpu")
+            nvrtc.check_gpus(target.gpus)
+
+
+def _build_for_gpu(
+    scheduled: Any, target: Target, contract: Contract, pipeline: Pipeline, report: Progress
+) -> tuple[Any, DeviceBuild]:
+    if any(spec.sequence for spec in (*contract.inputs, *contract.outputs)):
+        raise CompileError("sequences as inputs or outputs are for processors only yet", hint="compile it for cpu")
     program = build_gpu(scheduled, target)
     pipeline.dump_text(program.source, "kernels.cu")
     kernels = [DeviceKernel(k.name, k.arguments, k.launch, k.threads) for k in program.kernels]

@@ -48,8 +48,10 @@ class GpuProgram:
 def build_gpu(mod: tvm.IRModule, target: Target) -> GpuProgram:
     """Compile a scheduled module; ``main(*inputs, weights)`` takes and gives tensors on the GPU.
 
-    Raises CompileError when a function computes on the host.
+    Raises CompileError when a function computes on the host, and for loops of the graph, which the host steers.
     """
+    if any(emit_loops.is_loop(function) for function in mod.functions.values()):
+        raise CompileError("Loop and Scan are for processors only yet", hint="compile the model for cpu")
     tvm_target = tvm.target.Target(target.tvm_json())
     found: dict[str, Any] = {}
 
