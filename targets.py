@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UsageError
-from .gpus import DEFAULT, Gpu, parse_gpus
+from .gpus import DEFAULT, STATIC_SHARED_BYTES, THREADS_PER_BLOCK, Gpu, parse_gpus
 
 _V1 = frozenset({"cmov", "cx8", "fxsr", "mmx", "sse", "sse2"})
 _V2 = _V1 | {"cx16", "popcnt", "sahf", "sse3", "sse4.1", "sse4.2", "ssse3"}
@@ -112,7 +112,8 @@ class Target:
         """The dict that ``tvm.target.Target`` takes: for GPUs the oldest, as one source serves them all."""
         if self.gpus:
             host = replace(self, gpus=()).tvm_json()
-            return {"kind": "cuda", "arch": self.gpus[0].name, "host": host}
+            limits = {"max_threads_per_block": THREADS_PER_BLOCK, "max_shared_memory_per_block": STATIC_SHARED_BYTES}
+            return {"kind": "cuda", "arch": self.gpus[0].name, **limits, "host": host}
         attributes = [f"+{feature}" for feature in self.features]
         if self.vector_lanes == 16:
             # LLVM's own vectorisers stay at 256 bits on this level unless told otherwise.
