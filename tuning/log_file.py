@@ -25,8 +25,9 @@ FORM = 1
 BUSY_SECONDS = 60.0
 """How long a process waits for others; a write takes milliseconds."""
 
-# Large enough that a record is never spread over pages: a page's quarter is what an ordinary one takes.
-_PAGE_BYTES = 16384
+# Large enough that an ordinary record, some 1500 bytes, is never spread over pages.
+_PAGE_BYTES = 8192
+_JOURNAL_PAGES = 250
 _MAGIC = b"SQLite format 3\0"
 
 _TABLES = """
@@ -59,6 +60,7 @@ def connect(path: Path, write: bool) -> tuple[sqlite3.Connection, tempfile.Tempo
             _check_form(connection, path)
             _choose_journal(connection, path)
             connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {_JOURNAL_PAGES}")
             # What is removed is overwritten: ``salvage`` would find it.
             connection.execute("PRAGMA secure_delete = ON")
         except BaseException:
@@ -154,16 +156,17 @@ def is_absent(path: Path) -> bool:
             f"{path} is not a tuning log: {what}; it was left as it is",
             hint="name another file with --log FILE; JSON lines are read with `onnxkiln log import`",
         )
-    if _ends_inside_a_page(path):
+    if _ends_inside_a_page(path, header):
         raise LogError(f"the tuning log {path} is damaged: its end is missing", hint=_repair(path))
     return False
 
 
-def _ends_inside_a_page(path: Path) -> bool:
+def _ends_inside_a_page(path: Path, header: bytes) -> bool:
     """SQLite would take what is missing of a last page for zeros. What a journal lies beside, it completes itself."""
+    page = int.from_bytes(header[16:18], "big") or _PAGE_BYTES
     for _ in range(20):
         journals = [path.with_name(path.name + ending) for ending in ("-wal", "-journal")]
-        if path.stat().st_size % _PAGE_BYTES == 0 or any(one.exists() and one.stat().st_size for one in journals):
+        if path.stat().st_size % page == 0 or any(one.exists() and one.stat().st_size for one in journals):
             return False
         time.sleep(0.01)  # another process may be writing that page
     return True
