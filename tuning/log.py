@@ -7,6 +7,7 @@ killed at any moment loses none that it appended.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import sqlite3
 import tempfile
 import threading
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import LogError, ToolchainError
-from .log_file import BUSY_SECONDS, connect, connect_to_memory, transaction, translated
+from .log_file import BUSY_SECONDS, connect, connect_to_memory, how_to_repair, transaction, translated
 from .record import Record, from_text
 from .selection import best
 from .shipped import shipped_records
@@ -142,9 +143,15 @@ class TuningLog:
         where = " AND ".join(f"{name} = ?" for name in equal) or "1"
         with self._lock, translated(self.path, "read"):
             rows = self._connection.execute(
-                f"SELECT body FROM record WHERE {where} ORDER BY id", tuple(equal.values())
+                f"SELECT digest, body FROM record WHERE {where} ORDER BY id", tuple(equal.values())
             ).fetchall()
-        return (from_text(body) for (body,) in rows)
+        return (self._read(digest, body) for digest, body in rows)
+
+    def _read(self, digest: Any, body: Any) -> Record:
+        """A record whose digest fits: a byte that was altered may leave a record that is none of ours."""
+        if isinstance(body, str) and hashlib.sha256(body.encode()).hexdigest() == digest:
+            return from_text(body)
+        raise LogError(f"the tuning log {self.path} is damaged: a record was altered", hint=how_to_repair(self.path))
 
     def _shipped(self, equal: Mapping[str, Any]) -> list[Record]:
         if not self._has_shipped:
@@ -187,7 +194,10 @@ class TuningLog:
         try:
             text = unpacker.decompress(row[0], MAX_MODULE).decode()
         except (zlib.error, UnicodeDecodeError, TypeError) as error:
-            raise LogError(f"the tuning log {self.path} is damaged: a module can't be unpacked: {error}") from error
+            raise LogError(
+                f"the tuning log {self.path} is damaged: a module can't be unpacked: {error}",
+                hint=how_to_repair(self.path),
+            ) from error
         return text
 
     def modules(self) -> list[str]:

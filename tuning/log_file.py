@@ -111,7 +111,7 @@ def _connect_to_read(path: Path) -> tuple[sqlite3.Connection, tempfile.Temporary
         try:
             return _checked(path, path), None
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
                 raise
         # SQLite would have to create files beside a log that nobody has open, and may not.
         folder = tempfile.TemporaryDirectory(prefix="onnxkiln-log-")
@@ -157,7 +157,7 @@ def is_absent(path: Path) -> bool:
             hint="name another file with --log FILE; JSON lines are read with `onnxkiln log import`",
         )
     if _ends_inside_a_page(path, header):
-        raise LogError(f"the tuning log {path} is damaged: its end is missing", hint=_repair(path))
+        raise LogError(f"the tuning log {path} is damaged: its end is missing", hint=how_to_repair(path))
     return False
 
 
@@ -206,7 +206,7 @@ def _choose_journal(connection: sqlite3.Connection, path: Path) -> None:
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
             return
         except sqlite3.OperationalError as error:
-            code = error.sqlite_errorcode & 0xFF
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
             if code == sqlite3.SQLITE_BUSY and time.monotonic() < deadline:
                 time.sleep(0.05)  # SQLite does not wait here itself
             elif code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PROTOCOL) and wanted == "WAL":
@@ -233,7 +233,8 @@ def file_system(path: Path, mounts: Path = Path("/proc/self/mounts")) -> str:
 _OTHER = "check the path, or name another file with --log FILE (--log none: no log)"
 
 
-def _repair(path: Path | None) -> str:
+def how_to_repair(path: Path | None) -> str:
+    """What to do about a damaged log."""
     return f"`onnxkiln log repair {path}` keeps all intact records, and the damaged file beside them"
 
 
@@ -242,8 +243,8 @@ def _explain(error: Exception, path: Path | None) -> tuple[str, str]:
     if not isinstance(error, sqlite3.Error):
         return str(error), _OTHER
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return "it is damaged (truncated or overwritten)", _repair(path)
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or "decode" in str(error):  # text that is no UTF-8
+        return "it is damaged (truncated or overwritten)", how_to_repair(path)
     if code == sqlite3.SQLITE_FULL:
         return "no room on the disk; the records in it are safe", "make room and run again: it goes on from there"
     if code == sqlite3.SQLITE_IOERR:

@@ -122,6 +122,28 @@ def test_an_altered_record_is_not_intact(tmp_path):
     assert salvage(path) == [WHOLE]
 
 
+def test_an_altered_record_is_refused(tmp_path):
+    path = damaged_log(tmp_path, [WHOLE])
+    path.write_bytes(path.read_bytes().replace(b'"seconds":[0.002,', b'"seconds":[0.001,'))
+    with TuningLog.open(path, write=False) as log, pytest.raises(LogError, match="altered") as refused:
+        log.exact(WHOLE.workload, WHOLE.machine)
+    assert f"log repair {path}" in refused.value.hint
+
+
+def test_damage_of_any_kind_is_said_and_gives_no_wrong_record(tmp_path):
+    luck, records = random.Random(7), several(60)
+    known, whole = {one.digest for one in records}, damaged_log(tmp_path, records).read_bytes()
+    for number in range(40):
+        path, content = tmp_path / f"log {number}", bytearray(whole)
+        for _ in range(luck.randrange(1, 10)):
+            content[luck.choice([luck.randrange(200), luck.randrange(len(whole))])] = luck.randrange(256)
+        path.write_bytes(content[: luck.choice([len(whole), luck.randrange(len(whole))])])
+        with contextlib.suppress(LogError), TuningLog.open(path) as log:
+            assert {one.digest for one in log.records()} <= known
+            log.append(WHOLE)
+        assert {one.digest for one in salvage(path)} <= {*known, WHOLE.digest}
+
+
 def test_records_longer_than_a_page_are_salvaged(tmp_path):
     records = [make(trace="x" * 40_000, template="metaschedule", parameters={"number": n}) for n in range(5)]
     path = damaged_log(tmp_path, records)
