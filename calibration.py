@@ -115,10 +115,16 @@ class _Observation:
 
 
 def calibrate(settings: Settings, bench: Workbench, progress: Progress) -> Calibration:
-    """The ranges of all values that are to be rounded. Raises InputError where one isn't finite."""
-    known = Calibration("", {}, settings.calibrator, 0, {}, improve=settings.improve)
+    """The ranges of all values that are to be rounded (none in dynamic quantization), and factors of smoothing.
+
+    Raises InputError where a value isn't finite.
+    """
+    static = settings.scheme == STATIC
+    known = Calibration("", {}, settings.calibrator if static else "none", 0, {}, improve=settings.improve)
     if SMOOTH in settings.improve:
         known = replace(known, smoothing=_smoothing(settings, known, bench, progress))
+    if not static:
+        return known
     observation = _Observation(settings, known)
     with bench.opened(observation.rewrite, lambda contract: check_data(settings, contract)) as session:
         count = observation.run(session, progress)

@@ -81,10 +81,7 @@ def quantize(settings: Settings, bench: Workbench, progress: Progress) -> Quanti
     """
     if is_calibration_file(settings.calibrate):
         return Quantized(settings)
-    if settings.scheme == STATIC:
-        found = calibrate(settings, bench, progress)
-    else:
-        found = Calibration("", {}, "none", 0, {})
+    found = calibrate(settings, bench, progress)
     quantized = Quantized(settings, found)
     if CORRECT in settings.improve:
         quantized.noises = measure_noise(settings, found, bench, progress)

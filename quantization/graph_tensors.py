@@ -58,6 +58,23 @@ def insert_first(graph: ir.Graph, nodes: Iterable[ir.Node]) -> None:
     graph.insert_before(graph[0], list(nodes))
 
 
+AXES_AS_INPUT = 18
+"""The opset from which reductions take their axes as an input."""
+
+
+def reduction(
+    model: ir.Model, op_type: str, value: ir.Value, axes: list[int], keepdims: bool, output: ir.Value
+) -> ir.Node:
+    """A node that reduces ``value`` along ``axes``, as the model's opset spells it."""
+    attributes: dict[str, int | list[int]] = {"keepdims": int(keepdims)}
+    inputs = [value]
+    if opset_of(model) >= AXES_AS_INPUT:
+        inputs.append(add_constant(model.graph, f"{output.name}.axes", np.array(axes, np.int64)))
+    else:
+        attributes["axes"] = axes
+    return ir.node(op_type, inputs, attributes, outputs=[output])
+
+
 def opset_of(model: ir.Model) -> int:
     """The version of ONNX's own operators that a model uses."""
     imports = {**model.graph.opset_imports, **model.opset_imports}

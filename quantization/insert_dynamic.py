@@ -1,6 +1,8 @@
-"""Layers whose data is quantized while the model runs, by the range of each tensor: the form of ONNX Runtime's tools.
+"""Layers whose data is quantized while the model runs, by the range that it has then.
 
-DynamicQuantizeLinear, MatMulInteger or ConvInteger, then a scale for each output channel, then the bias in float.
+Matrix products take a scale for each row (each token has its own), around 0: ``x / scale + 128`` as uint8,
+MatMulInteger, scales of rows and output channels, the bias in float. Convolutions take one scale and zero point for the
+whole tensor, as ONNX Runtime's tools do: DynamicQuantizeLinear and ConvInteger.
 """
 
 from __future__ import annotations
@@ -9,10 +11,13 @@ import numpy as np
 import onnx_ir as ir
 
 from ..errors import UsageError
-from .graph_tensors import add_constant, constant_of, insert_after, is_onnx, opset_of
+from .graph_tensors import add_constant, constant_of, insert_after, is_onnx, opset_of, reduction
 from .layers import Layer
-from .parameters import IntegerWeight, quantize_weight
+from .parameters import LIMIT, SMALLEST, IntegerWeight, quantize_weight
 from .plan import Plan
+
+MIDDLE = 128
+"""The zero point of rows: their integers go from 1 to 255."""
 
 SINCE = 11
 """The first opset with DynamicQuantizeLinear."""
@@ -25,20 +30,20 @@ def insert_dynamic(model: ir.Model, plan: Plan) -> None:
             f"dynamic quantization needs opset {SINCE}, the model has {opset_of(model)}",
             hint="quantize it statically (--quantize int8 --calibrate DATA), or export it with a newer opset",
         )
-    writer = _Writer(model.graph)
+    writer = _Writer(model)
     for layer in plan.layers:
         writer.rewrite(layer)
 
 
 class _Writer:
-    def __init__(self, graph: ir.Graph):
-        self.graph = graph
-        self._quantized: dict[ir.Value, list[ir.Value]] = {}
+    def __init__(self, model: ir.Model):
+        self.model, self.graph = model, model.graph
+        self._quantized: dict[tuple[ir.Value, bool], list[ir.Value]] = {}
         self._weights: dict[tuple[str, int, bool], tuple[IntegerWeight, ir.Value]] = {}
 
     def rewrite(self, layer: Layer) -> None:
         node, name = layer.node, layer.name
-        data, scale, zero = self._data(layer.data)
+        data, scale, zero = self._data(layer.data, rows=not is_onnx(node, "Conv"))
         weight, integers = self._weight(layer)
         shape = [1, -1] + [1] * (layer.weight.ndim - 2) if is_onnx(node, "Conv") else [-1]
         scales = add_constant(self.graph, f"{name}.scales", weight.scales.reshape(shape))
@@ -48,9 +53,10 @@ class _Writer:
         else:
             sums = ir.node("MatMulInteger", [data, integers, zero], outputs=[self._new(name, "sums")])
         real = ir.node("Cast", [sums.outputs[0]], {"to": int(ir.DataType.FLOAT)}, outputs=[self._new(name, "real")])
-        factor = ir.node("Mul", [scale, scales], outputs=[self._new(name, "factor")])
-        last = ir.node("Mul", [real.outputs[0], factor.outputs[0]], outputs=[self._new(name, "scaled")])
-        made = [sums, real, factor, last]
+        # One factor after the other: ONNX Runtime takes a product of both for that of a scalar and a vector.
+        by_data = ir.node("Mul", [real.outputs[0], scale], outputs=[self._new(name, "by_data")])
+        last = ir.node("Mul", [by_data.outputs[0], scales], outputs=[self._new(name, "scaled")])
+        made = [sums, real, by_data, last]
         bias = self._bias(layer, shape)
         if bias is not None:
             last = ir.node("Add", [last.outputs[0], bias], outputs=[self._new(name, "biased")])
@@ -60,13 +66,13 @@ class _Writer:
     def _new(self, name: str, what: str) -> ir.Value:
         return ir.Value(name=f"{name}.{what}")
 
-    def _data(self, value: ir.Value) -> list[ir.Value]:
+    def _data(self, value: ir.Value, rows: bool) -> list[ir.Value]:
         """(uint8, scale, zero point); layers that read the same value share them."""
-        if value not in self._quantized:
-            made = [self._new(value.name or "value", part) for part in ("quantized", "scale", "zero")]
-            insert_after(self.graph, value, [ir.node("DynamicQuantizeLinear", [value], outputs=made)])
-            self._quantized[value] = made
-        return self._quantized[value]
+        if (value, rows) not in self._quantized:
+            nodes, made = round_rows(self.model, value) if rows else round_tensor(value)
+            insert_after(self.graph, value, nodes)
+            self._quantized[value, rows] = made
+        return self._quantized[value, rows]
 
     def _weight(self, layer: Layer) -> tuple[IntegerWeight, ir.Value]:
         original = layer.node.inputs[1]
@@ -96,3 +102,36 @@ class _Writer:
         old.replace_all_uses_with(new, replace_graph_outputs=True)
         self.graph.remove(node, safe=True)
         new.name, new.type, new.shape = name, kind, shape
+
+
+def round_tensor(value: ir.Value, suffix: str = "") -> tuple[list[ir.Node], list[ir.Value]]:
+    """Nodes that round a value by its range, and (uint8, scale, zero point)."""
+    made = [ir.Value(name=f"{value.name}.{part}{suffix}") for part in ("quantized", "scale", "zero")]
+    return [ir.node("DynamicQuantizeLinear", [value], outputs=made)], made
+
+
+def round_rows(model: ir.Model, value: ir.Value, suffix: str = "") -> tuple[list[ir.Node], list[ir.Value]]:
+    """Nodes that round each row (all but the last axis) by its largest magnitude, and (uint8, scale, zero point).
+
+    The scale has the value's rank, its last dim is 1; a row of zeros has the least scale.
+    """
+    graph, nodes = model.graph, []
+
+    def output(part: str) -> ir.Value:
+        return ir.Value(name=f"{value.name}.{part}{suffix}")
+
+    def apply(op_type: str, part: str, *inputs: ir.Value, **attributes: int) -> ir.Value:
+        nodes.append(ir.node(op_type, list(inputs), attributes or None, outputs=[output(part)]))
+        return nodes[-1].outputs[0]
+
+    def number(part: str, array: np.ndarray) -> ir.Value:
+        return add_constant(graph, f"{value.name}.{part}{suffix}", array)
+
+    magnitudes = apply("Abs", "magnitudes", value)
+    nodes.append(reduction(model, "ReduceMax", magnitudes, [-1], True, output("largest")))
+    share = apply("Mul", "share", nodes[-1].outputs[0], number("step", np.array(1 / LIMIT, np.float32)))
+    scale = apply("Max", "scale", share, number("least", np.array(SMALLEST, np.float32)))
+    quotient = apply("Round", "steps", apply("Div", "quotient", value, scale))
+    moved = apply("Add", "moved", quotient, number("middle", np.array(MIDDLE, np.float32)))
+    integers = apply("Cast", "quantized", moved, to=int(ir.DataType.UINT8))
+    return nodes, [integers, scale, number("zero", np.array(MIDDLE, np.uint8))]

@@ -15,7 +15,8 @@ import numpy as np
 import onnx_ir as ir
 
 from .correct_biases import correctable
-from .graph_tensors import add_constant, insert_after, node_name, opset_of
+from .graph_tensors import add_constant, insert_after, is_onnx, node_name, opset_of, reduction
+from .insert_dynamic import round_rows, round_tensor
 from .insert_pairs import CONTRIB, PER_CHANNEL_SINCE
 from .layers import Layer
 from .parameters import Affine8, quantize_weight
@@ -44,22 +45,30 @@ class Noise:
         return 10 * math.log10(self.signal / self.error) if self.signal else -math.inf
 
 
+def scaled_by(plan: Plan, value: ir.Value) -> str:
+    """The name of the value whose scale ``value`` has."""
+    return plan.same_scale.get(value, value).name or ""
+
+
 def add_copies(model: ir.Model, plan: Plan, scales: Mapping[str, Affine8] | None) -> dict[str, Noise]:
     """Rewrite in place; the outputs are (signal, error, shape) of each layer in turn, then the shifts of those that
     ``add_up`` is to expect them of: the layers whose ``shift`` isn't None. Returns the layers' noise by name.
 
-    Without ``scales`` data is rounded as in dynamic quantization, by the range of each tensor.
+    Without ``scales`` data is rounded as in dynamic quantization.
     """
-    rounded: dict[ir.Value, ir.Value] = {}
+    rounded: dict[tuple[ir.Value, bool], ir.Value] = {}
     outputs: list[ir.Value] = []
     shifts: list[ir.Value] = []
     noises: dict[str, Noise] = {}
     for layer in plan.layers:
-        if layer.data not in rounded:
-            name = layer.data.name or ""
-            affine = None if scales is None else scales[plan.same_scale.get(layer.data, layer.data).name or ""]
-            rounded[layer.data] = _round(model, layer.data, name, affine)
-        copy = _copy(model.graph, layer, rounded[layer.data])
+        rows = scales is None and not is_onnx(layer.node, "Conv")
+        if (layer.data, rows) not in rounded:
+            rounded[layer.data, rows] = (
+                _round_dynamically(model, layer.data, rows)
+                if scales is None
+                else _round(model, layer.data, layer.data.name or "", scales[scaled_by(plan, layer.data)])
+            )
+        copy = _copy(model.graph, layer, rounded[layer.data, rows])
         sizes = ir.Value(name=f"{layer.name}.shape.measured", type=ir.TensorType(ir.DataType.INT64), shape=_UNKNOWN)
         shape = ir.node("Shape", [layer.data], outputs=[sizes])
         model.graph.insert_after(copy, shape)
@@ -73,31 +82,43 @@ def add_copies(model: ir.Model, plan: Plan, scales: Mapping[str, Affine8] | None
     return noises
 
 
-AXES_AS_INPUT = 18
-"""The opset from which ReduceMean takes its axes as an input."""
+MARK = ".measured"
 
 _UNKNOWN = ir.Shape([None])
 
 
-def _round(model: ir.Model, value: ir.Value, name: str, affine: Affine8 | None) -> ir.Value:
-    domain = "" if opset_of(model) >= PER_CHANNEL_SINCE or affine is None else CONTRIB
+def _round(model: ir.Model, value: ir.Value, name: str, affine: Affine8) -> ir.Value:
+    """``value`` rounded by one scale for all of it."""
+    domain = "" if opset_of(model) >= PER_CHANNEL_SINCE else CONTRIB
     if domain:
         model.opset_imports.setdefault(CONTRIB, 1)
-    if affine is None:
-        made = [ir.Value(name=f"{name}.{part}.measured") for part in ("quantized", "scale", "zero")]
-        quantize = ir.node("DynamicQuantizeLinear", [value], outputs=made)
-        parameters = made[1:]
-    else:
-        parameters = [
-            add_constant(model.graph, f"{name}.scale.measured", np.array(affine.scale, np.float32)),
-            add_constant(model.graph, f"{name}.zero.measured", np.array(affine.zero, np.uint8)),
-        ]
-        output = ir.Value(name=f"{name}.quantized.measured")
-        quantize = ir.node("QuantizeLinear", [value, *parameters], domain=domain, outputs=[output])
+    parameters = [
+        add_constant(model.graph, f"{name}.scale.measured", np.array(affine.scale, np.float32)),
+        add_constant(model.graph, f"{name}.zero.measured", np.array(affine.zero, np.uint8)),
+    ]
+    output = ir.Value(name=f"{name}.quantized.measured")
+    quantize = ir.node("QuantizeLinear", [value, *parameters], domain=domain, outputs=[output])
     real = ir.Value(name=f"{name}.rounded.measured")
-    dequantize = ir.node("DequantizeLinear", [quantize.outputs[0], *parameters], domain=domain, outputs=[real])
+    dequantize = ir.node("DequantizeLinear", [output, *parameters], domain=domain, outputs=[real])
     insert_after(model.graph, value, [quantize, dequantize])
     return real
+
+
+def _round_dynamically(model: ir.Model, value: ir.Value, rows: bool) -> ir.Value:
+    """``value`` rounded as dynamic quantization does: by the range of the whole, or of each row."""
+    nodes, (integers, scale, zero) = round_rows(model, value, MARK) if rows else round_tensor(value, MARK)
+    made = [
+        ir.Value(name=f"{value.name}.{part}{MARK}") for part in ("integers", "middle_real", "steps_real", "rounded")
+    ]
+    to = {"to": int(ir.DataType.FLOAT)}
+    nodes += [
+        ir.node("Cast", [integers], to, outputs=made[:1]),
+        ir.node("Cast", [zero], to, outputs=made[1:2]),
+        ir.node("Sub", made[:2], outputs=made[2:3]),
+        ir.node("Mul", [made[2], scale], outputs=made[3:]),
+    ]
+    insert_after(model.graph, value, nodes)
+    return made[3]
 
 
 def _copy(graph: ir.Graph, layer: Layer, data: ir.Value) -> ir.Node:
@@ -118,11 +139,7 @@ def _mean(model: ir.Model, difference: ir.Node, layer: Layer) -> ir.Value:
     axes = [axis for axis in range(layer.weight.ndim) if axis != 1]
     kind = ir.TensorType(ir.DataType.FLOAT)
     output = ir.Value(name=f"{layer.name}.shift.measured", type=kind, shape=ir.Shape([layer.weight.shape[layer.axis]]))
-    if opset_of(model) >= AXES_AS_INPUT:
-        where = add_constant(model.graph, f"{layer.name}.axes.measured", np.array(axes, np.int64))
-        node = ir.node("ReduceMean", [difference.outputs[0], where], {"keepdims": 0}, outputs=[output])
-    else:
-        node = ir.node("ReduceMean", [difference.outputs[0]], {"keepdims": 0, "axes": axes}, outputs=[output])
+    node = reduction(model, "ReduceMean", difference.outputs[0], axes, False, output)
     model.graph.insert_after(difference, node)
     return output
 

@@ -66,13 +66,20 @@ def settings_of(
         )
     operators = tuple(item.removeprefix("op:") for item in exclude if item.startswith("op:"))
     selection = Selection(tuple(item for item in exclude if not item.startswith("op:")), operators)
-    for name in improve:
-        _among("improvement", name, IMPROVEMENTS)
-    if improve and (quantize == DYNAMIC or is_calibration_file(calibrate)):
-        where = "a calibration file has its own" if quantize == STATIC else f"they are for --quantize {STATIC}"
-        raise UsageError(f"no improvements can be chosen here: {where}", hint="leave --improve out")
+    _check_improvements(quantize, calibrate, improve)
     budget = _budget(calibrate, max_drop, metric)
     return Settings(quantize, calibrate, calibrator, selection, budget, tuple(dict.fromkeys(improve)))
+
+
+def _check_improvements(quantize: str, calibrate: Any, improve: Sequence[str]) -> None:
+    for name in improve:
+        _among("improvement", name, IMPROVEMENTS)
+    if improve and is_calibration_file(calibrate):
+        raise UsageError(f"{calibrate} has improvements of its own", hint="leave --improve out")
+    if quantize == DYNAMIC and CORRECT in improve:
+        raise UsageError(f"bias correction is for --quantize {STATIC}: dynamic quantization keeps biases as they are")
+    if SMOOTH in improve and calibrate is None:
+        raise UsageError("smoothing needs calibration data", hint=f"give --calibrate {FORMS}")
 
 
 def _budget(calibrate: Any, max_drop: str | float | None, metric: str | Metric | None) -> Budget | None:

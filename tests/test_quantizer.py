@@ -211,7 +211,7 @@ def test_improvements_keep_the_function_and_are_saved(model, tmp_path):
         model, tmp_path / "again", include_runtime=False, level="O1", quantize="int8", calibrate=str(saved)
     )
     np.testing.assert_array_equal(answer(again, feeds)[0][0], found)
-    with pytest.raises(UsageError, match="a calibration file has its own"):
+    with pytest.raises(UsageError, match="has improvements of its own"):
         onnxkiln.compile(model, tmp_path / "more", quantize="int8", calibrate=str(saved), improve=["bias"])
     with pytest.raises(UsageError, match="improvement 'magic' is not known"):
         onnxkiln.compile(model, tmp_path / "more", quantize="int8", calibrate=DATA, improve=["magic"])
