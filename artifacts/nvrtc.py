@@ -24,8 +24,9 @@ PREAMBLE = """#ifndef INFINITY
 #ifndef NAN
 #define NAN __int_as_float(0x7fffffff)
 #endif
+#define inff INFINITY
 """
-"""NVRTC includes no host headers, so these of <math.h> are missing."""
+"""NVRTC includes no host headers, so these of <math.h> are missing; inff is TVM's infinity of 16-bit floats."""
 
 
 def _folder() -> Path:

@@ -20,6 +20,10 @@ from ..blocks import all_blocks, as_int, is_spatial, split_loops
 _FULL = 200
 """Blocks that keep a GPU busy: about two for each of the A100's 108 processors."""
 
+_BEFORE_TENSOR_CORES = "sm_60"
+"""Tells dlight's rule to leave tensor cores alone: it would use them for float16 through headers that NVRTC's wheels
+lack, and with shared memory whose size is known at the start only."""
+
 _EXPLICIT = "pragma_unroll_explicit"
 
 
@@ -58,10 +62,11 @@ class TiledMatmul(dl.gpu.Matmul):
         )
 
 
-def schedule_matmul(function: tirx.PrimFunc, target: tvm.target.Target) -> tirx.PrimFunc | None:
+def schedule_matmul(function: tirx.PrimFunc, _target: tvm.target.Target) -> tirx.PrimFunc | None:
     """The scheduled function, None where it is no product. Raises what dlight raises."""
     tile = choose_tile(function)
-    schedule = TiledMatmul(tile).apply(function, target, False) if tile else None
+    plain = tvm.target.Target({"kind": "cuda", "arch": _BEFORE_TENSOR_CORES})
+    schedule = TiledMatmul(tile).apply(function, plain, False) if tile else None
     return _leave_unrolling(schedule.mod["main"]) if isinstance(schedule, Schedule) else None
 
 

@@ -106,11 +106,23 @@ inline int __clz(unsigned x) { return x ? __builtin_clz(x) : 32; }
 inline long long max(int64_t a, int b) { return a > b ? a : b; }
 inline long long min(int64_t a, int b) { return a < b ? a : b; }
 
+#define __host__
+#define __align__(n) __attribute__((aligned(n)))
 #ifdef EMULATE_HALF
 typedef _Float16 half;
 typedef _Float16 __half;
-VECTORS(half, half)
+typedef Vector2<half> __half2;
+typedef Vector2<half> half2;
+inline half2 make_half2(half x, half y) { return {x, y}; }
 inline half __float2half_rn(float x) { return (half)x; }
 inline half __float2half(float x) { return (half)x; }
 inline float __half2float(half x) { return (float)x; }
+inline bool __hgt(half a, half b) { return a > b; }
+inline bool __hlt(half a, half b) { return a < b; }
+inline half hexp(half x) { return (half)expf((float)x); }
+inline half hlog(half x) { return (half)logf((float)x); }
+inline half hsqrt(half x) { return (half)sqrtf((float)x); }
+inline half hrsqrt(half x) { return (half)(1 / sqrtf((float)x)); }
+inline half htanh(half x) { return (half)tanhf((float)x); }
+inline half __habs(half x) { return (half)fabsf((float)x); }
 #endif

@@ -54,6 +54,7 @@ REDUCTIONS = [
     case("ReduceMean", floats(5, 7, 9), integers(1, 2)),
     case("ReduceMax", floats(2, 3, 4, 5), integers(0, 2), keepdims=0),
     case("ReduceSum", floats(513)),
+    case("ReduceMean", floats(3, 2), keepdims=0),
     case("ArgMax", floats(5, 33), axis=1),
     case("Softmax", floats(3, 37)),
     case("Softmax", floats(2, 1025)),
@@ -89,11 +90,23 @@ CONVOLUTIONS = [
 ]
 
 
+def halves(*shape: int) -> np.ndarray:
+    return (floats(*shape) / 4).astype(np.float16)
+
+
+HALVES = [
+    case("MatMul", halves(130, 80), Const(halves(80, 72))),
+    case("Softmax", halves(3, 37)),
+    case("Add", halves(5, 3), halves(3)),
+    case("Cast", halves(5), to=1),
+]
+
+
 @NEEDS_CXX
 @pytest.mark.parametrize(
     ("cases", "rules"),
     [
-        (ELEMENTS + LOOPS, {None}),
+        (ELEMENTS + LOOPS + HALVES, {None}),
         (REDUCTIONS, {"gpu_reduction", "gpu_rows"}),
         (PRODUCTS + CONVOLUTIONS, {"gpu_matmul", None}),
     ],
