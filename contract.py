@@ -9,11 +9,14 @@ from typing import Any
 from .errors import UsageError
 
 COPIED_SIZE = 20_201
+OTHER_BRANCH = 20_202
 """What a run-time check that fails is known by: a number that TVM's message holds. Others are 1."""
 
 REFUSALS = {
     COPIED_SIZE: "a new shape (Reshape) holds an open dim that is 0 here, which ONNX reads as 'the size of the input'; "
     "that is not supported where the two differ",
+    OTHER_BRANCH: "for these inputs the model takes a branch (If) whose result has another rank than what follows is "
+    "made for",
 }
 """Words for the checks that have a number of their own."""
 

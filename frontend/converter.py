@@ -11,6 +11,7 @@ from tvm import relax, tirx
 from ..contract import TensorSpec
 from ..errors import ConversionError, KilnError, UnsupportedNode, UnsupportedOperators
 from . import fallback, folding, ops, symbolic
+from .branch_ranks import BranchesDiffer, choose
 from .context import Context
 from .node import Node
 from .registry import lookup
@@ -50,17 +51,40 @@ class GraphConverter:
         self.context.converter = self
         self.opset_imports = opset_imports
         self.environment: dict[str, Value] = {}
+        self.chosen_branches: dict[ir.Node, str] = {}
 
     def run(self, graph: ir.Graph, where: str = "main") -> list[Value]:
         """Convert all nodes of ``graph``; its inputs are in the environment already. Returns the outputs' values."""
         for name, initializer in graph.initializers.items():
             if name not in self.environment and initializer.const_value is not None:
                 self.environment[name] = initializer.const_value.numpy()
-        for ir_node in graph:
-            opset = _opset(self.opset_imports, ir_node)
+        return self._run_from(graph, list(graph), 0, where)
+
+    def _run_from(self, graph: ir.Graph, nodes: Sequence[ir.Node], start: int, where: str) -> list[Value]:
+        for place in range(start, len(nodes)):
+            opset = _opset(self.opset_imports, nodes[place])
             assert opset is not None, "find_unsupported has refused these"
-            self._convert(Node(ir_node, where, opset))
+            node = Node(nodes[place], where, opset)
+            try:
+                self._convert(node)
+            except BranchesDiffer as error:
+                if not self._choose_branch(graph, nodes, place, where):
+                    raise ConversionError(error.message, hint=error.hint) from error
+                self._convert(node)
         return [self.environment[value.name or ""] for value in graph.outputs]
+
+    def _choose_branch(self, graph: ir.Graph, nodes: Sequence[ir.Node], place: int, where: str) -> bool:
+        """Whether just one branch of an If fits what follows; it is then the one to take."""
+
+        def follow(name: str) -> list[Value]:
+            self.chosen_branches[nodes[place]] = name
+            return self._run_from(graph, nodes, place, where)
+
+        chosen = choose(self, graph, follow)
+        del self.chosen_branches[nodes[place]]
+        if chosen is not None:
+            self.chosen_branches[nodes[place]] = chosen
+        return chosen is not None
 
     def _convert(self, node: Node) -> None:
         inputs = [
@@ -70,6 +94,8 @@ class GraphConverter:
             results = self._dispatch(node, inputs)
         except UnsupportedOperators:
             raise
+        except BranchesDiffer as error:
+            raise BranchesDiffer(f"{node}: {error.message}", hint=error.hint) from error
         except KilnError as error:
             raise ConversionError(f"{node}: {error.message}", hint=error.hint) from error
         except MemoryError:

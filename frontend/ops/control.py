@@ -13,6 +13,7 @@ import tvm
 from tvm import relax
 
 from ...errors import ConversionError
+from ..branch_ranks import BranchesDiffer, require
 from ..context import Context, prim_list
 from ..loops import scalar_condition
 from ..node import Node
@@ -28,13 +29,18 @@ def if_(ctx: Context, node: Node, inputs: Sequence[Value]) -> list[Any]:
     known = ctx.constant(condition)
     if known is not None:
         return _inline(ctx, node, "then_branch" if known.reshape(-1)[0] else "else_branch")
+    chosen = ctx.converter.chosen_branches.get(node.ir)
+    if chosen is not None:
+        require(ctx, condition, chosen)
+        return _inline(ctx, node, chosen)
     flag = scalar_condition(ctx, condition)
     (yes, taken), (no, other) = (_branch(ctx, node, name) for name in ("then_branch", "else_branch"))
     for left, right in zip(taken, other, strict=True):
         if left.dtype != right.dtype or left.sequence != right.sequence or not _same_rank(left, right):
-            raise ConversionError(f"the branches' outputs differ in type: {left} and {right}")
-    chosen = ctx.emit(relax.If(flag, yes, no))
-    fields = [ctx.emit(relax.TupleGetItem(chosen, i)) for i in range(len(taken))]
+            hint = "fix the dims that decide between them (--shape)"
+            raise BranchesDiffer(f"the branches' outputs differ in type: {left} and {right}", hint=hint)
+    result = ctx.emit(relax.If(flag, yes, no))
+    fields = [ctx.emit(relax.TupleGetItem(result, i)) for i in range(len(taken))]
     return [_result(ctx, *triple) for triple in zip(fields, taken, other, strict=True)]
 
 

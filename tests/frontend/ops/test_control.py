@@ -7,7 +7,8 @@ import onnx
 import pytest
 from onnx_check import Compiled, check_model
 
-from onnxkiln.errors import ConversionError
+import onnxkiln
+from onnxkiln.errors import ConversionError, KilnError
 
 RNG = np.random.default_rng(3)
 
@@ -91,11 +92,76 @@ def test_a_condition_known_when_compiling_keeps_one_branch(size, kept):
     assert f"R.{kept}" in printed and "if " not in printed
 
 
+RANKS = """<ir_version: 10, opset_import: ["" : 20]>
+f (bool c, float[n] x) => ({declared} z) {
+    z = If(c) <then_branch = t () => (float[n] p) { p = Neg(x) },
+               else_branch = e () => (float[n, 1] r) { one = Constant<value_ints=[1]>() r = Unsqueeze(x, one) }>
+}"""
+
+
 def test_branches_of_different_types_are_refused():
+    with pytest.raises(ConversionError, match="differ in type"):
+        Compiled(onnx.parser.parse_model(RANKS.replace("{declared}", "float")))
+    with pytest.raises(ConversionError, match="differ in type"):
+        Compiled(onnx.parser.parse_model(RANKS.replace("{declared}", "float[a, b, c]")))
+
+
+@pytest.mark.parametrize(
+    ("declared", "taken", "expected"), [("float[k]", True, [-1, -2]), ("float[k, 1]", False, [[1], [2]])]
+)
+def test_the_declared_rank_is_compiled_and_the_other_refused_at_run_time(declared, taken, expected, tmp_path):
+    onnx.save(onnx.parser.parse_model(RANKS.replace("{declared}", declared)), tmp_path / "m.onnx")
+    with onnxkiln.load(onnxkiln.compile(tmp_path / "m.onnx", tmp_path / "a")) as session:
+        x = np.array([1, 2], np.float32)
+        np.testing.assert_array_equal(session.run(None, {"c": np.array(taken), "x": x})[0], expected)
+        with pytest.raises(KilnError, match="takes a branch"):
+            session.run(None, {"c": np.array(not taken), "x": x})
+
+
+SQUEEZED = """<ir_version: 10, opset_import: ["" : 20]>
+f (float[n, m] x, float[n, 3] state) => (float[n, 3] y, float[b, 3] second) <int64 one = {1}, int64[1] last = {-1}> {
+    size = Shape<start = 1, end = 2>(x)
+    single = Equal(size, one)
+    flat = If(single) <
+        then_branch = t () => (float[a] p) { p = Squeeze(x, last) },
+        else_branch = e () => (float[c, d] r) { r = Identity(x) }
+    >
+    tall = Unsqueeze(flat, last)
+    joined = Concat<axis = 1>(tall, state)
+    size2 = Shape<start = 1, end = 2>(joined)
+    four = Constant<value_ints = [4]>()
+    is_four = Equal(size2, four)
+    other = If(is_four) <
+        then_branch = t2 () => (float[a2, 4] p2) { p2 = Identity(joined) },
+        else_branch = e2 () => (float[c2] r2) { r2 = ReduceSum<keepdims = 0>(joined, last) }
+    >
+    tail = Constant<value_ints = [1]>()
+    end = Constant<value_ints = [4]>()
+    axis = Constant<value_ints = [1]>()
+    y = Slice(other, tail, end, axis)
+    again = Constant<value_ints = [0]>()
+    second = Add(y, state)
+}"""
+
+
+def test_the_rank_that_what_follows_is_written_for():
+    """As torch exports ``if x.shape[-1] == 1: x = x.squeeze(-1)``; two in a row."""
+    model = Compiled(onnx.parser.parse_model(SQUEEZED))
+    for rows in (1, 5):
+        x, state = (RNG.standard_normal(shape).astype(np.float32) for shape in ((rows, 1), (rows, 3)))
+        y, second = model({"x": x, "state": state})
+        np.testing.assert_array_equal(y, state)
+        np.testing.assert_array_equal(second, state + state)
+    with pytest.raises(Exception, match=r"20202|branch"):
+        model({"x": np.ones((5, 2), np.float32), "state": np.ones((5, 3), np.float32)})
+
+
+def test_an_inner_choice_does_not_choose_the_outer_branch():
+    """Where neither branch of an inner If will do, the outer one is refused, not cut down to its other branch."""
+    inner = RANKS[RANKS.index("z = If") : RANKS.rindex("}")].replace("z = If(c)", "z2 = If(d)")
     text = """<ir_version: 10, opset_import: ["" : 20]>
-    f (bool c, float[n] x) => (float[k] z) {
-        z = If(c) <then_branch = t () => (float[n] p) { p = Neg(x) },
-                   else_branch = e () => (float[n, 1] r) { one = Constant<value_ints=[1]>() r = Unsqueeze(x, one) }>
-    }"""
+    f (bool c, bool d, float[n] x) => (float z) {
+        z = If(c) <then_branch = o () => (float z2) { INNER }, else_branch = w () => (float[n] v) { v = Abs(x) }>
+    }""".replace("INNER", inner)
     with pytest.raises(ConversionError, match="differ in type"):
         Compiled(onnx.parser.parse_model(text))
