@@ -1,8 +1,8 @@
 """An If whose branches give tensors of different ranks, which no compiled value can be.
 
 Exporters write them for code like ``if x.shape[-1] == 1: x = x.squeeze(-1)``. What follows is then written for one of
-the two: with the other it can't even be converted. So what follows is tried behind each branch; if one of the two works, it
-is taken, and the compiled model refuses to run where the condition would choose the other.
+the two: with the other it can't even be converted. So what follows is tried behind each branch; if one of them works,
+it is taken, and the compiled model refuses to run where the condition would choose the other.
 """
 
 from __future__ import annotations
