@@ -7,6 +7,7 @@ from tvm import relax
 
 from ..targets import Target
 from . import emit_loops, tir_pipeline
+from .order_shape_stores import order_shape_stores
 from .plan_memory import plan_memory
 
 T = relax.transform
@@ -41,6 +42,7 @@ def lowering() -> tvm.transform.Pass:
             T.LowerRuntimeBuiltin(),
             T.ComputePrimValue(),
             T.VMShapeLower(emit_err_ctx=True),
+            order_shape_stores(),
             T.AttachGlobalSymbol(),
         ]
     )

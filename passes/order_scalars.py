@@ -15,28 +15,30 @@ CALL_TIR = tvm.ir.Op.get("relax.call_tir")
 
 
 def order_scalars(mod: tvm.IRModule) -> tuple[tvm.IRModule, int]:
-    """Scalars of kernels, and shapes of fused functions, in the order in which the graph binds its dims.
+    """Scalars of kernels, and shapes of fused functions, in the order in which the function itself uses them.
 
-    Returns the module and how many functions changed.
+    Functions that differ in nothing but the order of their sizes are equal then. Returns the module and how many
+    functions changed.
     """
     orders: dict[str, list[int]] = {}
     for function in _graphs(mod):
-        rank = _binding_order(function)
         for call in _calls(function):
             name = _callee(call)
             if name is not None and name not in orders:
-                orders[name] = _order(_scalars(call), rank)
-    orders = {name: order for name, order in orders.items() if order != sorted(order)}
+                orders[name] = _own_order(mod[name])
+    orders = {name: order for name, order in orders.items() if order != list(range(_count(mod[name])))}
     if not orders:
         return mod, 0
-    result = mod.clone()
+    permuted = {name: _permuted(mod[name], order) for name, order in orders.items()}
+    # Variables of functions have types, which say what a call takes.
+    variables = {name: relax.BlockBuilder().add_func(function, name) for name, function in permuted.items()}
+    functions: dict[Any, Any] = {}
     for gv, function in mod.functions.items():
-        if gv.name_hint in orders:
-            function = _permuted(function, orders[gv.name_hint])
+        function = permuted.get(gv.name_hint, function)
         if isinstance(function, relax.Function):
-            function = tvm_ffi.structural_map(function, (tvm.ir.Call, lambda call: _reordered(call, orders)))
-        result.update_func(gv, function)
-    return result, len(orders)
+            function = tvm_ffi.structural_map(function, (tvm.ir.Call, lambda call: _reordered(call, orders, variables)))
+        functions[variables.get(gv.name_hint, gv)] = function
+    return tvm.IRModule(functions, attrs=mod.attrs), len(orders)
 
 
 def _graphs(mod: tvm.IRModule) -> list[relax.Function]:
@@ -48,25 +50,40 @@ def _calls(function: relax.Function) -> list[tvm.ir.Call]:
     return [binding.value for binding in bindings if isinstance(binding.value, tvm.ir.Call)]
 
 
-def _binding_order(function: relax.Function) -> dict[Any, int]:
-    """Each dim's number: inputs' dims first, then those of matches as they come."""
-    rank: dict[Any, int] = {param: i for i, param in enumerate(function.params) if tvm.ir.is_prim_expr(param)}
-    types = [param.ty for param in function.params]
-    for block in function.body.blocks:
-        types += [binding.ty for binding in block.bindings if isinstance(binding, relax.MatchCast)]
-    for ty in types:
-        for dim in _dims(ty):
-            for var in sorted(tirx.analysis.undefined_vars(dim), key=lambda var: var.name):
-                rank.setdefault(var, len(rank))
-    return rank
+def _own_order(function: tvm.ir.BaseFunc) -> list[int]:
+    """Places of the function's sizes in the order in which it uses them.
+
+    A kernel does without those that it doesn't use; a fused function keeps them, by name, behind the others.
+    """
+    own = _sizes(function)
+    if isinstance(function, tirx.PrimFunc):
+        parts = [dim for param in function.params if tirx.is_buffer_var(param) for dim in param.shape]
+    else:
+        parts = [dim for param in function.params[:-1] for dim in _dims(param.ty)]
+    rank: dict[Any, int] = {}
+
+    def visit(var: Any) -> None:
+        rank.setdefault(var, len(rank))
+
+    for part in (*parts, function.body):
+        tvm_ffi.structural_walk(part, (tvm.ir.Var, visit))
+    if isinstance(function, tirx.PrimFunc):
+        return sorted((i for i, var in enumerate(own) if var in rank), key=lambda i: rank[own[i]])
+    return sorted(range(len(own)), key=lambda i: (rank.get(own[i], len(rank)), own[i].name))
+
+
+def _sizes(function: tvm.ir.BaseFunc) -> list[Any]:
+    if isinstance(function, tirx.PrimFunc):
+        return [param for param in function.params if tvm.ir.is_prim_expr(param)]
+    return list(function.params[-1].ty.values)
+
+
+def _count(function: tvm.ir.BaseFunc) -> int:
+    return len(_sizes(function))
 
 
 def _dims(ty: relax.Type) -> list[Any]:
-    if isinstance(ty, relax.ShapeType):
-        return list(ty.values or [])
-    if isinstance(ty, relax.TensorType) and isinstance(ty.shape, relax.ShapeExpr):
-        return list(ty.shape.values)
-    return []
+    return list(ty.shape.values) if isinstance(ty, relax.TensorType) and isinstance(ty.shape, relax.ShapeExpr) else []
 
 
 def _callee(call: tvm.ir.Call) -> str | None:
@@ -78,23 +95,12 @@ def _callee(call: tvm.ir.Call) -> str | None:
     return None
 
 
-def _scalars(call: tvm.ir.Call) -> list[Any]:
-    if call.op == CALL_TIR:
-        return [argument for argument in call.args[1].fields if tvm.ir.is_prim_expr(argument)]
-    return list(call.args[-1].values)
-
-
-def _order(scalars: list[Any], rank: dict[Any, int]) -> list[int]:
-    return sorted(range(len(scalars)), key=lambda i: (rank.get(scalars[i], len(rank)), str(scalars[i])))
-
-
 def _placed(values: list[Any], order: list[int]) -> list[Any]:
-    """``values`` with the scalars among them in another order, each kind at the places that its kind had."""
-    places = [i for i, value in enumerate(values) if tvm.ir.is_prim_expr(value)][: len(order)]
-    result = list(values)
-    for place, source in zip(places, order, strict=True):
-        result[place] = values[places[source]]
-    return result
+    """``values`` with those scalars alone that ``order`` names, in its order; other values keep theirs."""
+    places = [i for i, value in enumerate(values) if tvm.ir.is_prim_expr(value)]
+    kept = iter([values[places[source]] for source in order])
+    last = places[: len(order)]
+    return [next(kept) if i in last else value for i, value in enumerate(values) if i not in places[len(order) :]]
 
 
 def _permuted(function: Any, order: list[int]) -> Any:
@@ -107,13 +113,15 @@ def _permuted(function: Any, order: list[int]) -> Any:
     return relax.Function([*params, moved], function.body, function.ret_ty, function.is_pure, function.attrs)
 
 
-def _reordered(call: tvm.ir.Call, orders: dict[str, list[int]]) -> tvm.ir.Call:
+def _reordered(
+    call: tvm.ir.Call, orders: dict[str, list[int]], variables: dict[str, tvm.ir.GlobalVar]
+) -> tvm.ir.Call:
     name = _callee(call)
     if name not in orders:
         return call
     if call.op == CALL_TIR:
-        arguments = [call.args[0], relax.Tuple(_placed(list(call.args[1].fields), orders[name])), *call.args[2:]]
-    else:
-        dims = list(call.args[-1].values)
-        arguments = [*call.args[:-1], relax.ShapeExpr([dims[i] for i in orders[name]])]
-    return tvm.ir.Call(call.op, arguments, call.attrs, call.ty_args, call.span, call.ty)
+        arguments = [variables[name], relax.Tuple(_placed(list(call.args[1].fields), orders[name])), *call.args[2:]]
+        return tvm.ir.Call(call.op, arguments, call.attrs, call.ty_args, call.span, call.ty)
+    dims = list(call.args[-1].values)
+    arguments = [*call.args[:-1], relax.ShapeExpr([dims[i] for i in orders[name]])]
+    return tvm.ir.Call(variables[name], arguments, call.attrs, call.ty_args, call.span, call.ty)

@@ -23,6 +23,7 @@ from .fuse_attention import fuse_attention
 from .legalize import legalize
 from .lift_conv1d import lift_conv1d
 from .mark_resizing import mark_resizing
+from .merge_functions import merge_functions
 from .name_dims import name_dims
 from .order_bindings import order_bindings
 from .order_scalars import order_scalars
@@ -95,15 +96,19 @@ PIPELINE: tuple[Step, ...] = (
     Step("legalize", "O0", lambda mod, target: (legalize(mod, target), None)),
     Step("name_dims", "O1", _counted(name_dims)),  # before fusion, which compares dims by structure
     Step("order_scalars", "O0", _counted(order_scalars)),
+    Step("merge_kernels", "O0", _counted(merge_functions)),
     Step("to_dataflow", "O1", _counted(to_dataflow)),
     Step("annotate", "O1", _tvm(T.AnnotateTIROpPattern())),
     Step("mark_resizing", "O1", _counted(mark_resizing)),
     Step("group", "O1", _tvm(T.FuseOps()), explain=explain_fusion),
     Step("unify_scalars", "O1", _counted(unify_scalars)),
     Step("order_fused_scalars", "O1", _counted(order_scalars)),
+    Step("merge_fused", "O1", _counted(merge_functions)),
     Step("fuse", "O1", _FUSE),
     Step("order_bindings", "O1", _counted(order_bindings)),
     Step("name_fused_dims", "O1", _counted(name_dims)),  # and after, as fusion puts the graph's dims back
+    Step("order_kernel_scalars", "O1", _counted(order_scalars)),  # named dims need no sizes beside
+    Step("merge_fused_kernels", "O1", _counted(merge_functions)),
 )
 """Before scheduling."""
 
