@@ -134,7 +134,8 @@ def schedule_with(function: tirx.PrimFunc, target: Target, parameters: Parameter
         raise ValueError("no template for this operator")
     block, name = anchor
     templates()[name].apply(schedule, block, rest, target)
-    return _finished(schedule, name, parameters)
+    made = _finished(schedule, name, parameters)
+    return replace(made, function=joined(function, made.function, lambda other: _by_default(other, target)))
 
 
 def reason_to_leave(function: tirx.PrimFunc) -> str:

@@ -88,8 +88,9 @@ def test_the_default_is_the_first_candidate_and_each_stands_there_once() -> None
             assert len({tuple(sorted(c.items())) for c in choices.candidates}) == len(choices.candidates)
 
 
-def test_a_default_given_as_parameters_is_the_default_schedule() -> None:
-    mod = Pipeline("O2").optimize(network(31)[0], HOST)
+@pytest.mark.parametrize("width", [31, "w"])
+def test_a_default_given_as_parameters_is_the_default_schedule(width: int | str) -> None:
+    mod = Pipeline("O2").optimize(network(width)[0], HOST)
     for name, choices in choices_in(mod).items():
         function = mod[name]
         alone, given = schedule_function(function, HOST), schedule_with(function, HOST, choices.default)
