@@ -46,7 +46,8 @@ def loop(b: Builder) -> None:
     if x is None:
         return
     p = b.name("l")
-    counts = [np.array(b.choice([0, 1, 3, 6]), np.int64) for _ in range(ASSIGNMENTS)]
+    # At least once: of no iterations the evaluator stacks a tensor of another rank.
+    counts = [np.array(b.choice([1, 2, 3, 6]), np.int64) for _ in range(ASSIGNMENTS)]
     trip = at_run_time(b, counts) if b.chance(0.6) else b.constant(counts[0])
     limit = oh.make_tensor(f"{p}k", INT64, [], [b.choice([0, 2, 99])])
     nodes = [
