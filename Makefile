@@ -7,7 +7,7 @@ RUN := "$(VENV)/bin/python"
 STAMP := $(VENV)/.installed
 THREADS ?= 1
 
-.PHONY: help env test lint format demo zoo zoo-extended conformance bench accuracy clean
+.PHONY: gpu-check help env test lint format demo zoo zoo-extended conformance bench accuracy clean
 help:
 	@echo "make demo    compile a real text recogniser and read a picture with it"
 	@echo "make test    lint, then run all tests"
@@ -15,6 +15,7 @@ help:
 	@echo "make zoo     compile eight real models and compare each with ONNX Runtime (downloads about 330 MB once)"
 	@echo "make zoo-extended   the same with a larger set: recurrent, quantized, audio, detection (about 300 MB more)"
 	@echo "make conformance   run ONNX's own tests, 2033 of them"
+	@echo "make gpu-check   compile twelve models for NVIDIA's GPUs; run and compare them where there is one"
 	@echo "make bench   measure twelve models beside ONNX Runtime, OpenVINO and tract, and the machine's limits (THREADS=1)"
 	@echo "make accuracy   what int8 costs on pictures, lines of text and sentences, beside ONNX Runtime's quantizer"
 	@echo "make clean   remove build products; .venv stays"
@@ -59,6 +60,9 @@ conformance: $(STAMP)
 $(STAMP).bench: $(STAMP)
 	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[compile,cuda,dev,bench]'
 	@touch "$(STAMP).bench"
+
+gpu-check: $(STAMP)
+	$(RUN) scripts/gpu_check.py
 
 bench: $(STAMP).bench
 	$(RUN) scripts/bench.py run --threads $(THREADS)
