@@ -56,14 +56,14 @@ def _snippets(text: str, count: int, seed: int) -> list[str]:
 
 
 def _rendered(text: str, random: np.random.Generator) -> Feeds:
-    font = ImageFont.load_default(size=int(random.integers(22, 31)))
+    font = ImageFont.load_default(size=int(random.integers(24, 32)))
     box = font.getbbox(text)
-    ink, paper = int(random.integers(0, 90)), int(random.integers(170, 256))
+    ink, paper = int(random.integers(0, 80)), int(random.integers(180, 256))
     sheet = Image.new("L", (round(box[2]) + 24, HEIGHT), paper)
     ImageDraw.Draw(sheet).text((12, (HEIGHT - box[3] - box[1]) / 2), text, fill=ink, font=font)
-    sheet = sheet.rotate(float(random.uniform(-1.2, 1.2)), Image.Resampling.BILINEAR, fillcolor=paper)
-    sheet = sheet.filter(ImageFilter.GaussianBlur(float(random.uniform(0.6, 1.6))))
-    pixels = np.asarray(sheet, np.float64) + random.normal(0, random.uniform(5, 25), (HEIGHT, sheet.width))
+    sheet = sheet.rotate(float(random.uniform(-0.8, 0.8)), Image.Resampling.BILINEAR, fillcolor=paper)
+    sheet = sheet.filter(ImageFilter.GaussianBlur(float(random.uniform(0.4, 1.0))))
+    pixels = np.asarray(sheet, np.float64) + random.normal(0, random.uniform(3, 14), (HEIGHT, sheet.width))
     values = (np.clip(pixels, 0, 255) / 255 - 0.5) / 0.5
     return {"x": np.ascontiguousarray(np.broadcast_to(values, (1, 3, *values.shape)), np.float32)}
 
