@@ -27,6 +27,11 @@ Progress = Callable[[str], None]
 
 Values = Mapping[str, np.ndarray]
 
+QUANTIZED = (
+    "the artifact was quantized when it was compiled, so that it differs from a float model by design: compare it with "
+    "the model that onnxkiln quantize --onnx writes (--force), of the same calibration file"
+)
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -91,6 +96,8 @@ def verify(
         manifest, library = session.manifest, session.library
         session.contract.require_tensors("only models of tensors can be verified")
         notes = _check_source(manifest, model, force)
+        if manifest.quantization is not None:
+            notes.append(QUANTIZED)
         used = dict(feeds) if feeds is not None else random_feeds(session.contract, sizes or {}, seed)
         reference = Reference(model, threads)
         expected = reference.run(used)
@@ -109,7 +116,7 @@ def verify(
         tuple(_compare(name, expected, found) for name in reference.outputs),
         notes=tuple(notes),
     )
-    if report.agrees or not bisect or not found:
+    if report.agrees or not bisect or not found or manifest.quantization is not None:
         return report
     search = _Search(manifest, library, reference, used, progress or (lambda _line: None))
     return search.explain(report, expected, found)

@@ -13,6 +13,7 @@ from onnxkiln.errors import AccuracyError, InputError, UsageError
 from onnxkiln.frontend import import_model
 from onnxkiln.quantization.settings import settings_of
 from onnxkiln.quantizer import Quantized
+from onnxkiln.verifier import verify
 
 DATA = {"x": noise(12, 3, 13, 13)}
 
@@ -117,6 +118,14 @@ def test_values_that_are_not_finite_are_named(tmp_path):
     onnx.save(graph_model(nodes, {"x": [1, 4]}, ["y"], {"w": noise(4, 4)}), tmp_path / "log.onnx")
     with pytest.raises(InputError, match="the value 'l' is NaN or infinite"):
         compiled(tmp_path / "log.onnx", tmp_path, quantize="int8", calibrate={"x": np.zeros((1, 4), np.float32)})
+
+
+def test_verifying_against_the_float_model_says_why_it_differs(model, tmp_path):
+    artifact = compiled(model, tmp_path, quantize="int8", calibrate=DATA)
+    report = verify(artifact, model, {"x": noise(1, 3, 13, 13)})
+    assert not report.agrees
+    assert report.finding is None
+    assert "differs from a float model by design" in report.notes[0]
 
 
 def test_a_constant_value_is_noted_and_computes(tmp_path):
