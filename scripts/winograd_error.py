@@ -48,7 +48,8 @@ def real_weights(model: Path) -> Iterator[tuple[str, np.ndarray]]:
     graph = onnx.load(model).graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:
-        constants |= {node.output[0]: a.t for a in node.attribute if node.op_type == "Constant" and a.name == "value"}
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            constants[node.output[0]] = node.attribute[0].t
     for node in graph.node:
         tensor = constants.get(node.input[1]) if node.op_type == "Conv" else None
         strides = next((list(a.ints) for a in node.attribute if a.name == "strides"), [1, 1])
