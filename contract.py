@@ -23,6 +23,11 @@ REFUSALS = {
 LOOP = "onnxkiln.loop"
 """Attribute of a graph function that is one iteration of a loop: its callers mean all of them."""
 
+QUANTIZATION, SCALE, ZERO = "onnxkiln.quantization", "onnxkiln.scale", "onnxkiln.zero"
+"""Attributes of a kernel that is one QuantizeLinear or DequantizeLinear with known parameters: which of the two, and
+its scale (float32) and zero point (int32), tensors that broadcast to the data. What the kernel computes is in its body;
+passes that see pairs around an operator may compute with the integers instead."""
+
 Dim = int | str
 """A size, the name of a symbolic dim, or (in outputs) the text of an expression over such names."""
 

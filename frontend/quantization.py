@@ -10,8 +10,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import tvm
 from tvm import relax, te, tirx
 
+from ..contract import QUANTIZATION, SCALE, ZERO
 from ..errors import ConversionError
 from .arith import floordiv
 from .context import Context, prim_list
@@ -78,14 +80,34 @@ def _by_blocks(ctx: Context, parameter: Value, dims: Sequence[PrimExpr], axis: i
 
 
 def dequantize(ctx: Context, value: Value, scale: Value, zero: Value) -> Value:
-    """(value - zero) * scale in float32; the parameters broadcast. Computed now where all are known."""
-    if isinstance(value, np.ndarray) and isinstance(scale, np.ndarray) and isinstance(zero, np.ndarray):
+    """(value - zero) * scale in float32; the parameters broadcast. Computed now where all are known.
+
+    But bytes with two dims or more stay integers: they may be the weights of an integer kernel.
+    """
+    if (
+        isinstance(value, np.ndarray)
+        and isinstance(scale, np.ndarray)
+        and isinstance(zero, np.ndarray)
+        and not _may_be_weights(value)
+    ):
         return np.asarray((value.astype(np.float32) - zero.astype(np.float32)) * scale.astype(np.float32))
 
     def scalar(x: PrimExpr, by: PrimExpr, offset: PrimExpr) -> PrimExpr:
         return (x.astype("float32") - offset.astype("float32")) * by.astype("float32")
 
-    return elementwise(ctx, [value, scale, zero], scalar, None, "dequantize")
+    return elementwise(ctx, [value, scale, zero], scalar, None, "dequantize", _marks("dequantize", scale, zero))
+
+
+def _may_be_weights(value: np.ndarray) -> bool:
+    return value.ndim > 1 and value.size > 0 and value.dtype.name in ("int8", "uint8")
+
+
+def _marks(kind: str, scale: Value, zero: Value) -> dict[str, Any] | None:
+    """What tells the passes which quantization a kernel is, where its parameters are known."""
+    if not isinstance(scale, np.ndarray) or not isinstance(zero, np.ndarray):
+        return None
+    values = {SCALE: scale.astype(np.float32), ZERO: zero.astype(np.int32)}
+    return {QUANTIZATION: kind, **{key: tvm.runtime.tensor(np.ascontiguousarray(v)) for key, v in values.items()}}
 
 
 def quantize(ctx: Context, value: Value, scale: Value, zero: Value, precision: str = "float32") -> relax.Expr:
@@ -96,7 +118,8 @@ def quantize(ctx: Context, value: Value, scale: Value, zero: Value, precision: s
         quotient = x.astype("float32") / by.astype("float32")
         return saturated(_rounded_to(quotient, precision), offset, dtype)
 
-    return elementwise(ctx, [value, scale, zero], scalar, None, "quantize")
+    marks = _marks("quantize", scale, zero) if precision == "float32" else None
+    return elementwise(ctx, [value, scale, zero], scalar, None, "quantize", marks)
 
 
 def _rounded_to(x: PrimExpr, precision: str) -> PrimExpr:

@@ -34,8 +34,8 @@ def _unfit(call: relax.Call, weight: np.ndarray | None) -> str:
         return "a shape isn't known"
     if any(0 in (shape or ()) for shape in [*shapes, shape_of(call)]):
         return "there is nothing to compute"
-    if types != ["float32"]:
-        return f"kernels take float32, these are {', '.join(types)}"
+    if types not in (["float32"], ["int8", "uint8"]):
+        return f"kernels take float32, or uint8 by int8, these are {', '.join(types)}"
     if op_name(call) != "relax.nn.conv2d":
         return "a vector, or batch dims that are not the same on both sides"
     if weight is None:

@@ -20,6 +20,7 @@ from .explanations import Explanations, listening
 from .fold_affine import fold_affine
 from .fold_constants import fold_constants
 from .fuse_attention import fuse_attention
+from .integer_arithmetic import integer_arithmetic
 from .legalize import legalize
 from .lift_conv1d import lift_conv1d
 from .mark_resizing import mark_resizing
@@ -78,6 +79,7 @@ _FUSE = _tvm(T.FuseTIR(), T.DeadCodeElimination())
 
 PIPELINE: tuple[Step, ...] = (
     Step("outline_branches", "O0", _counted(outline_branches)),
+    Step("integer_arithmetic", "O1", _counted(integer_arithmetic), ("cpu",)),
     Step("clean", "O1", _CLEAN),
     Step("fold_constants", "O1", _counted(fold_constants)),
     Step("eliminate_common_subexpressions", "O1", _tvm(T.EliminateCommonSubexpr(), T.CanonicalizeBindings())),

@@ -21,6 +21,7 @@ from .bindings import relax_functions
 from .call_kernel import call_kernel
 from .constants import as_array, constant, dims_of, dtype_of, op_name, shape_of
 from .explain_kernels import explain_kernel
+from .select_int8_kernels import is_int8, select_int8_conv2d, select_int8_matmul
 
 OUT_ELEMENTWISE_FUSABLE = 4
 """TVM's ``OpPatternKind``: elementwise consumers may be fused behind the kernel."""
@@ -30,7 +31,7 @@ FEW_CHANNELS = 4
 
 
 @mutator
-class _Selector(PyExprMutator):
+class Selector(PyExprMutator):
     def __init__(self, mod: tvm.IRModule, target: Target):
         super().__init__(mod)
         self.target = target
@@ -68,9 +69,11 @@ def _ints(values: Any) -> list[int]:
     return [int(value) for value in values]
 
 
-def _conv2d(selector: _Selector, call: relax.Call) -> relax.Expr | None:
+def _conv2d(selector: Selector, call: relax.Call) -> relax.Expr | None:
     data, weight = call.args[0], selector.known(call.args[1])
     attrs = call.attrs
+    if weight is not None and is_int8(data, weight, call):
+        return select_int8_conv2d(selector, call, weight)
     if weight is None or dtype_of(data) != "float32" or (attrs.data_layout, attrs.kernel_layout) != ("NHWC", "OIHW"):
         return None
     strides, padding, dilation = _ints(attrs.strides), _ints(attrs.padding), _ints(attrs.dilation)
@@ -114,14 +117,16 @@ def _is_winograd(weight: np.ndarray, strides: list[int], dilation: list[int]) ->
     return not np.array_equal(weight, np.rint(weight))
 
 
-def _matmul(selector: _Selector, call: relax.Call) -> relax.Expr | None:
+def _matmul(selector: Selector, call: relax.Call) -> relax.Expr | None:
     left, right = call.args
+    weight = selector.known(right)
+    if weight is not None and is_int8(left, weight, call):
+        return select_int8_matmul(selector, call, weight)
     a, b = shape_of(left), shape_of(right)
     if a is None or b is None or len(a) < 2 or len(b) < 2 or {dtype_of(left), dtype_of(right)} != {"float32"}:
         return None
     if 0 in (*a, *b):
         return None  # nothing to tile
-    weight = selector.known(right)
     if weight is not None and weight.ndim == 2:
         columns = weight.shape[1]
         tile = matmul.row_tile(a[-2], columns, selector.target)
@@ -138,7 +143,7 @@ def _same_batch(left: list[Any], right: list[Any]) -> bool:
     return not right or (len(left) == len(right) and all(equal))
 
 
-_SELECTORS: dict[str, Callable[[_Selector, relax.Call], relax.Expr | None]] = {
+_SELECTORS: dict[str, Callable[[Selector, relax.Call], relax.Expr | None]] = {
     "relax.nn.conv2d": _conv2d,
     "relax.matmul": _matmul,
 }
@@ -146,7 +151,7 @@ _SELECTORS: dict[str, Callable[[_Selector, relax.Call], relax.Expr | None]] = {
 
 def select_kernels(mod: tvm.IRModule, target: Target) -> tuple[tvm.IRModule, int]:
     """Returns the module and how many operators became kernels with a template."""
-    selector = _Selector(mod, target)
+    selector = Selector(mod, target)
     functions = {name: selector.visit_expr(mod[name]) for name in relax_functions(mod)}
     mod = selector.builder_.get()
     for name, function in functions.items():

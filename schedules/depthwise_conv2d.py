@@ -42,8 +42,9 @@ def depthwise_conv2d(
     padding: Sequence[int],
     dilation: Sequence[int],
     tile: int,
+    dtype: str = "",
 ) -> te.Tensor:
-    """[N, H, W, C] x [kh, kw, C] → [N, H', W', C].
+    """[N, H, W, C] x [kh, kw, C] → [N, H', W', C]; ``dtype`` is that of the sums, by default the data's.
 
     Padding is no copy of the data: taps outside of it are skipped (``passes/peel_borders.py``). Whole tiles are
     computed: pixels past the row's last are as if there were padding, or repeat it where there is none.
@@ -59,12 +60,14 @@ def depthwise_conv2d(
     def pixel(b: Any, y: Any, x: Any, c: Any) -> Any:
         row = y * strides[0] + ry * dilation[0] - top
         column = (x if left or right else tirx.min(x, columns - 1)) * strides[1] + rx * dilation[1] - left
-        value = data[b, row, column, c]
+        value, taps = data[b, row, column, c], weight[ry, rx, c]
+        if dtype:
+            value, taps = value.astype(dtype), taps.astype(dtype)
         inside = [row >= 0] * (top > 0) + [row < h] * (bottom > 0)
         inside += [column >= 0, column < w] * (left > 0 or right > 0)
         if inside:
-            value = tirx.if_then_else(tirx.all(*inside), value, tirx.const(0, data.dtype))
-        return te.sum(value * weight[ry, rx, c], axis=[ry, rx])
+            value = tirx.if_then_else(tirx.all(*inside), value, tirx.const(0, dtype or data.dtype))
+        return te.sum(value * taps, axis=[ry, rx])
 
     padded = (n, rows, width, channels)
     tiles = te.compute(padded, pixel, name="depthwise", attrs={TEMPLATE_KEY: NAME, "pixels": tile})

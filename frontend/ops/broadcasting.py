@@ -7,7 +7,7 @@ size 1 is read at index 0, and sizes that don't broadcast make the run fail.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -138,9 +138,17 @@ INJECTIVE = {"op_pattern": 2}
 
 
 def elementwise(
-    ctx: Context, inputs: Sequence[Value], scalar: Scalar, relax_op: RelaxOp | None = None, name: str = ""
+    ctx: Context,
+    inputs: Sequence[Value],
+    scalar: Scalar,
+    relax_op: RelaxOp | None = None,
+    name: str = "",
+    attributes: Mapping[str, Any] | None = None,
 ) -> relax.Expr:
-    """``scalar`` over the broadcast inputs; as ``relax_op`` where one is given and Relax can infer the shape."""
+    """``scalar`` over the broadcast inputs; as ``relax_op`` where one is given and Relax can infer the shape.
+
+    ``attributes`` are the kernel's.
+    """
     shapes = [tensor_shape(value) for value in inputs]
     plan = broadcast(ctx, shapes)
     if relax_op is not None:
@@ -167,7 +175,8 @@ def elementwise(
 
         return te.compute(shape, element, name=name or "elementwise")
 
-    return ctx.te(kernel, tensors, list(plan.shape), name=name or "elementwise", primfunc_attrs=_pattern(readings))
+    marks = {**(_pattern(readings) or {}), **(attributes or {})} or None
+    return ctx.te(kernel, tensors, list(plan.shape), name=name or "elementwise", primfunc_attrs=marks)
 
 
 def _pattern(readings: Sequence[Sequence[str]]) -> dict[str, int] | None:

@@ -60,20 +60,29 @@ def with_channels(ctx: Context, data: Value, channels: PrimExpr) -> Value:
     return ctx.builder.match_cast(ctx.tensor(data), relax.TensorType(shape, tensor_dtype(data)))
 
 
-def convolve(ctx: Context, data: Value, weight: Value, window: Window, groups: int) -> relax.Expr:
+def convolve(
+    ctx: Context,
+    data: Value,
+    weight: Value,
+    window: Window,
+    groups: int,
+    out_dtype: str = "",
+    fill: Value | None = None,
+) -> relax.Expr:
+    """``out_dtype`` is the sums' type if not the operands'; ``fill`` is what padding holds if not 0."""
     dims, spatial = tensor_shape(data), len(window.kernel)
     features = int(tensor_shape(weight)[0])
     if features % groups:
         raise ConversionError(f"{features} output channels can't be split into {groups} groups")
     shape = [dims[0], features, *output_sizes(ctx, window, dims[2:])]
+    dtype = out_dtype or tensor_dtype(data)
     if any(as_int(dim) == 0 for dim in shape):
-        return ctx.empty(tensor_dtype(data), shape)
+        return ctx.empty(dtype, shape)
     pads = window.fixed_pads
-    if pads is None:
+    if pads is None or (fill is not None and any(pads)):
         borders = zip(window.before, window.after, strict=True)
-        data = pad(ctx, data, {2 + i: Border(*border) for i, border in enumerate(borders)})
+        data = pad(ctx, data, {2 + i: Border(*border) for i, border in enumerate(borders)}, fill=fill)
         pads = [0] * 2 * spatial
-    dtype = tensor_dtype(data)
     call = _CONVOLUTIONS[spatial](
         ctx.tensor(data),
         ctx.tensor(weight),

@@ -28,16 +28,19 @@ def convert_matmul(ctx: Context, _node: Node, inputs: Sequence[Value]) -> Value:
     return matmul(ctx, inputs[0], inputs[1])
 
 
-def matmul(ctx: Context, left: Value, right: Value) -> relax.Expr:
-    """NumPy's matmul; batch dims broadcast, also where their sizes are known only at run time."""
+def matmul(ctx: Context, left: Value, right: Value, out_dtype: str = "") -> relax.Expr:
+    """NumPy's matmul; batch dims broadcast, also where their sizes are known only at run time.
+
+    ``out_dtype`` is the type of the sums where it isn't the operands'.
+    """
     a, b = tensor_shape(left), tensor_shape(right)
     if not a or not b:
         raise ConversionError(f"MatMul needs tensors of rank 1 or more, found shapes {list(a)} and {list(b)}")
     inner = same_dim(ctx, [a[-1], b[-2] if len(b) > 1 else b[0]], "the dims that are summed over")
     batch = broadcast(ctx, [a[:-2], b[:-2]]).shape
     shape = [*batch, *a[-2:-1], *(b[-1:] if len(b) > 1 else ())]
-    dtype = tensor_dtype(left)
-    accumulator = "float32" if dtype in HALF else None
+    dtype = out_dtype or tensor_dtype(left)
+    accumulator = "float32" if dtype in HALF else out_dtype or None
     product = emit_if_shape(ctx, relax.op.matmul(ctx.tensor(left), ctx.tensor(right), accumulator), shape)
     if product is None:
         operands = [

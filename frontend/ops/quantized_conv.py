@@ -12,7 +12,7 @@ from tvm import relax
 
 from ...errors import ConversionError
 from ..context import Context
-from ..integer_sums import BYTES, EXACT, added, as_int32, exact_parts, fits_weights, largest, shifted
+from ..integer_sums import BYTES, EXACT, added, as_bytes, as_int32, exact_parts, fits_weights, largest, shifted
 from ..node import Node
 from ..quantization import combined_scale, refuse_other_types, requantize
 from ..registry import converter
@@ -67,6 +67,11 @@ def integer_conv(
     data_zero = None if data_zero is None else single(ctx, data_zero)
     if weight_zero is not None:
         weight_zero = _by_output(ctx, single(ctx, weight_zero), rank(weight), 0)
+    if rank(data) == 4 and (groups == 1 or (groups == tensor_shape(weight)[0] and tensor_shape(weight)[1] == 1)):
+        direct = as_bytes(ctx, data, weight, data_zero, weight_zero, (1, 2, 3))
+        if direct is not None:
+            sums = convolve(ctx, direct.data, direct.weight, window, groups, "int32", direct.zero)
+            return direct.less_zero(ctx, sums, direct.weight.sum(axis=(1, 2, 3), dtype=np.int64).reshape(1, -1, 1, 1))
     parts = _parts(data, weight, data_zero, weight_zero)
     if parts is None:
         wide = shifted(ctx, data, data_zero, "int32"), shifted(ctx, weight, weight_zero, "int32")

@@ -8,7 +8,7 @@ import numpy as np
 from tvm import relax
 
 from ..context import Context
-from ..integer_sums import BYTES, EXACT, added, as_int32, exact_parts, fits_weights, largest, shifted
+from ..integer_sums import BYTES, EXACT, added, as_bytes, as_int32, exact_parts, fits_weights, largest, shifted
 from ..node import Node
 from ..quantization import combined_scale, refuse_other_types, requantize
 from ..registry import converter
@@ -50,6 +50,10 @@ def integer_matmul(
     """(left - left_zero) x (right - right_zero) of 8-bit integers in int32; batch dims broadcast."""
     for value in (left, right):
         refuse_other_types(tensor_dtype(value), BYTES, "a factor of an integer product")
+    direct = as_bytes(ctx, left, right, left_zero, right_zero, (0,)) if _is_layer(left, right) else None
+    if direct is not None:
+        sums = matmul(ctx, direct.data, direct.weight, "int32")
+        return direct.less_zero(ctx, sums, direct.weight.sum(axis=0, dtype=np.int64))
     depth = as_int(tensor_shape(right)[-2 if rank(right) > 1 else 0])
     depth = as_int(tensor_shape(left)[-1]) if depth is None else depth
     parts = _parts(left, right, left_zero, right_zero, depth) if depth else None
@@ -59,7 +63,12 @@ def integer_matmul(
     if len(parts) == 1:
         return as_int32(ctx, matmul(ctx, a, b))
     axes = rank(a) - 1, rank(b) - 2 if rank(b) > 1 else 0
-    return added(ctx, [as_int32(ctx, matmul(ctx, *_cut(ctx, (a, b), axes, *part))) for part in parts])
+    return added(ctx, [as_int32(ctx, _product(ctx, (a, b), axes, part)) for part in parts])
+
+
+def _is_layer(left: Value, right: Value) -> bool:
+    """Rows of a known depth by a matrix."""
+    return rank(left) > 1 and rank(right) == 2 and as_int(tensor_shape(left)[-1]) is not None
 
 
 def _parts(
@@ -80,6 +89,11 @@ def shifted_constant(value: Value, zero: Value | None) -> np.ndarray | None:
     if not isinstance(value, np.ndarray) or not (zero is None or isinstance(zero, np.ndarray)):
         return None
     return value.astype(np.int32) - (0 if zero is None else zero.astype(np.int32))
+
+
+def _product(ctx: Context, values: tuple[Value, Value], axes: tuple[int, int], part: tuple[int, int]) -> relax.Expr:
+    left, right = _cut(ctx, values, axes, *part)
+    return matmul(ctx, left, right)
 
 
 def _cut(ctx: Context, values: tuple[Value, Value], axes: tuple[int, int], start: int, length: int) -> list[Value]:
