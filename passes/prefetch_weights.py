@@ -61,10 +61,14 @@ def _replaced(loop: tirx.For, bodies: dict[tirx.For, tirx.Stmt]) -> tirx.For:
 
 @dataclass(frozen=True)
 class _Walk:
-    """How a panel is read: ``steps`` are the loops over it, ``passes`` those that read it again; innermost last."""
+    """How a panel is read: ``steps`` are the loops over it, ``passes`` those that read it again; innermost last.
+
+    ``open_passes`` read it again too, an unknown number of times.
+    """
 
     steps: list[tirx.For]
     passes: list[tirx.For]
+    open_passes: list[tirx.For]
 
     @property
     def step_count(self) -> int:
@@ -92,7 +96,7 @@ def _fetching(loop: tirx.For, outside: list[tirx.For]) -> tirx.Stmt:
     source = loads[0].source
     fetches = [tirx.Evaluate(_prefetch(source, first + i * LINE)) for i in range(at_once)]
     body: tirx.Stmt = tirx.SeqStmt(fetches) if at_once > 1 else fetches[0]
-    conditions = []
+    conditions = [loop.loop_var == loop.min for loop in walk.open_passes]
     if every > 1:
         conditions.append(tirx.floormod(step, every) == 0)
     if share * every < walk.step_count * at_once:
@@ -133,11 +137,11 @@ def _walk(loops: list[tirx.For], loads: list[TensorLoad], lines: int) -> _Walk:
     while remaining and _product(steps) * len(loads) < lines and as_int(remaining[-1].extent) is not None:
         steps.insert(0, remaining.pop())
     passes: list[tirx.For] = []
-    while remaining and as_int(remaining[-1].extent) is not None:
-        if any(depends_on(load.indices[-1].base, [remaining[-1].loop_var]) for load in loads):
-            break
-        passes.insert(0, remaining.pop())
-    return _Walk(steps, passes)
+    open_passes: list[tirx.For] = []
+    while remaining and not any(depends_on(load.indices[-1].base, [remaining[-1].loop_var]) for load in loads):
+        loop = remaining.pop()
+        (open_passes if open_passes or as_int(loop.extent) is None else passes).insert(0, loop)
+    return _Walk(steps, passes, open_passes)
 
 
 def _product(loops: list[tirx.For]) -> int:
