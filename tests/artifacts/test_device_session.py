@@ -158,6 +158,35 @@ except onnxkiln.KilnError as error:
     assert "'x'" in done.stdout and "what to do" in done.stdout
 
 
+@NEEDS_CXX
+def test_the_libraries_that_the_artifact_carries_are_enough(artifact: Path, kernels: str) -> None:
+    """As where TVM isn't installed: both runtimes are the artifact's copies."""
+    absent = """from onnxkiln.artifacts import device_loading, runtime
+device_loading.installed = runtime.installed = lambda name: None
+"""
+    opened = """
+maps = open("/proc/self/maps").read()
+assert "runtime/libtvm_runtime_cuda.so" in maps and "tvm/lib" not in maps
+assert "tvm" not in sys.modules
+"""
+    done = child(artifact, absent + RUN + opened + CHECK, FAKE_CUDA_KERNELS=kernels)
+    assert done.returncode == 0, done.stderr
+
+
+def test_many_threads_share_one_session(artifact: Path) -> None:
+    code = f"""{LOAD}
+from concurrent.futures import ThreadPoolExecutor
+feeds = {{"x": np.ones((3, 4), np.float32), "b": np.ones(4, np.float32)}}
+with ThreadPoolExecutor(8) as pool:
+    results = list(pool.map(lambda _: session.run(None, feeds), range(64)))
+assert all(y.shape == (3, 4) and total.shape == (3,) for y, total in results)
+session.close()
+"""
+    done = child(artifact, code)
+    assert done.returncode == 0, done.stderr
+    assert len(calls(artifact, "launch")) == 64 * len({line.split()[1] for line in calls(artifact, "launch")})
+
+
 def test_no_driver(artifact: Path) -> None:
     if Path("/dev/nvidiactl").exists():
         pytest.skip("this machine has a driver")
