@@ -7,12 +7,17 @@ known. With symbolic sizes narrowing leaves functions half done, and later passe
 
 from __future__ import annotations
 
+import os
+
 import tvm
+import tvm_ffi
 from tvm import s_tir, tirx
 from tvm.tirx.compilation_pipeline import finalize_device_passes, finalize_host_passes
 
 from ..targets import Target
 from .guard_launches import guard_launches
+
+_KEEP_SOURCE = "TVM_COMPILE_FORCE_FALLBACK"
 
 
 def _passes() -> list[tvm.transform.Pass]:
@@ -74,9 +79,25 @@ def split_modules(mod: tvm.IRModule, target: tvm.target.Target) -> tuple[tvm.IRM
     return finalize_host_passes()(host), finalize_device_passes()(device)
 
 
+def cuda_source(device: tvm.IRModule, target: tvm.target.Target) -> str:
+    """The CUDA source of kernels that ``split_modules`` has made."""
+    # On a machine with a driver TVM would compile the source here, for the GPU that it finds.
+    before = os.environ.get(_KEEP_SOURCE)
+    os.environ[_KEEP_SOURCE] = "1"
+    try:
+        return tvm_ffi.get_global_func("target.build.cuda")(device, target).inspect_source("cuda")
+    finally:
+        if before is None:
+            del os.environ[_KEEP_SOURCE]
+        else:
+            os.environ[_KEEP_SOURCE] = before
+
+
 def check_kernel(function: tirx.PrimFunc, target: Target) -> None:
-    """Lower one scheduled function alone; raises what TVM raises where that fails."""
-    split_modules(tvm.IRModule({"main": function}), tvm.target.Target(target.tvm_json()))
+    """Lower one scheduled function alone, down to its source; raises what TVM raises where that fails."""
+    tvm_target = tvm.target.Target(target.tvm_json())
+    _, device = split_modules(tvm.IRModule({"main": function.with_attr("global_symbol", "main")}), tvm_target)
+    cuda_source(device, tvm_target)
 
 
 def _is_host(function: tirx.PrimFunc) -> bool:

@@ -7,7 +7,6 @@ Here the source is always taken out, and compiled by what ``artifacts.device`` f
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +18,8 @@ from tvm.relax import vm_build
 from ..errors import CompileError
 from ..targets import Target
 from . import emit_loops
-from .gpu_pipeline import split_modules
+from .gpu_pipeline import cuda_source, split_modules
 from .lower import lowering
-
-_KEEP_SOURCE = "TVM_COMPILE_FORCE_FALLBACK"
 
 
 @dataclass(frozen=True)
@@ -86,16 +83,7 @@ def refuse_host_loops(host: tvm.IRModule) -> None:
 def _source(device: tvm.IRModule, target: tvm.target.Target) -> tuple[str, tuple[KernelSignature, ...]]:
     if not device.functions:
         return "", ()
-    # On a machine with a driver TVM would compile the source here, for the GPU that it finds.
-    before = os.environ.get(_KEEP_SOURCE)
-    os.environ[_KEEP_SOURCE] = "1"
-    try:
-        source = tvm_ffi.get_global_func("target.build.cuda")(device, target).inspect_source("cuda")
-    finally:
-        if before is None:
-            del os.environ[_KEEP_SOURCE]
-        else:
-            os.environ[_KEEP_SOURCE] = before
+    source = cuda_source(device, target)
     signatures = [_signature(function) for function in device.functions.values() if "global_symbol" in function.attrs]
     return source, tuple(sorted(signatures, key=lambda signature: signature.name))
 
