@@ -12,6 +12,7 @@ from tvm.tirx.compilation_pipeline import PIPELINE_MAP, finalize_device_passes, 
 
 from .carry_broadcasts import carry_broadcasts
 from .keep_on_stack import keep_on_stack
+from .keep_rounding import keep_rounding
 from .peel_borders import peel_borders
 from .peel_tails import peel_tails
 from .prefetch_weights import prefetch_weights
@@ -22,6 +23,7 @@ NAME = "onnxkiln_cpu"
 
 def _passes() -> list[tvm.transform.Pass]:
     return [
+        keep_rounding(),
         s_tir.transform.CanonicalizeLoop(),
         s_tir.transform.LowerInitBlock(),
         s_tir.transform.PlanAndUpdateBufferAllocationLocation(),
