@@ -13,16 +13,14 @@ from tvm.relax.expr_functor import PyExprVisitor, visitor
 from tvm.s_tir import Schedule
 
 from ..contract import Contract
-from ..schedules.blocks import all_blocks, anchor_of, is_spatial
+from ..schedules import winograd_conv2d
+from ..schedules.blocks import all_blocks, anchor_of, extent, is_spatial
 from ..schedules.choices import Choices, choices_of
 from ..schedules.retile import AXIS, tile_of, tiled_length
 from ..schedules.template import Parameters
 from ..targets import Target
 from .sizes import SizedGraph, bind, evaluate_with
 from .workload import workload_of
-
-ALGORITHMS = {"winograd_conv2d": "winograd_f4"}
-"""Templates that compute otherwise than by the definition."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +179,7 @@ def _task(
     return Task(
         workload=workload_of(function, tuple(size for sizes in bound[:kept] for size in sizes.values())),
         text=f"{choices.template} {shown}",
-        algorithm=ALGORITHMS.get(choices.template, "direct"),
+        algorithm=algorithm_of(function),
         choices=choices,
         functions=(name,),
         calls=calls,
@@ -192,6 +190,16 @@ def _task(
         nbytes=int(first["bytes"]),
         features=first,
     )
+
+
+def algorithm_of(function: tirx.PrimFunc) -> str:
+    """"direct", or for Winograd's F(n x n, 3 x 3) "winograd_fn": its products have n + 2 rows and columns."""
+    schedule = Schedule(tvm.IRModule({"main": function}))
+    found = anchor_of(schedule)
+    if found is None or found[1] != winograd_conv2d.NAME:
+        return "direct"
+    size = extent(schedule, schedule.get_loops(found[0])[1])
+    return f"winograd_f{(size or 0) - winograd_conv2d.TAPS + 1}"
 
 
 def _shape_features(function: tirx.PrimFunc, sizes: Mapping[Any, int]) -> dict[str, float]:

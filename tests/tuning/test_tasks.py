@@ -1,6 +1,8 @@
 """The tasks of a module: each kernel once, with its calls, its work and what it is measured with."""
 
+import pytest
 import tuning_cases as cases
+from conv_cases import Conv
 from pass_graphs import const, data, graph
 from tvm import relax
 
@@ -54,3 +56,15 @@ def test_features_tell_candidates_apart():
     assert len(features) == len(first.choices.candidates)
     one = first.candidate_features({"tile": 5, "blocks": 2}, cases.HOST)
     assert one["useful"] == 12 / 15 and one["sums"] == 10 and one["p_tile"] == 5
+
+
+@pytest.mark.parametrize("channels", [32, 256])
+def test_winograd_is_an_algorithm_of_its_own_by_the_size_of_its_tiles(channels):
+    case = Conv(channels, 64, (3, 3), padding=(1, 1, 1, 1))
+    weight = case.weight()
+    mod, _ = cases.optimized(graph(lambda x: case.op(x, weight), (1, channels, 24, 24)))
+    (task,) = [t for t in tasks_of(mod, cases.HOST, cases.contract_of([1, channels, 24, 24])) if "conv2d" in t.text]
+    assert task.choices.template == "winograd_conv2d"
+    transformed = max(task.arguments[0], key=lambda argument: argument.is_weight).shape
+    assert task.algorithm == f"winograd_f{transformed[0] - 2}" and transformed[0] == transformed[1]
+    assert {t.algorithm for t in cases.tasks(12)} == {"direct"}
