@@ -55,6 +55,9 @@ multiply = _plain(wrapped_multiply, relax.op.multiply, "multiply")
 
 def divide(ctx: Context, left: Value, right: Value) -> relax.Expr:
     whole = is_integer(tensor_dtype(left))
+    if not whole and isinstance(right, np.ndarray) and right.size == 1 and not right.any():
+        # The same numbers, of which TVM would say "divide by zero": infinities, and NaN of 0.
+        return multiply(ctx, left, np.asarray(np.copysign(np.full_like(right, np.inf), right), right.dtype))
     return elementwise(
         ctx, [left, right], truncated_division if whole else tirx.div, None if whole else relax.op.divide, "divide"
     )
