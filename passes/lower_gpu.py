@@ -50,9 +50,11 @@ def build_gpu(mod: tvm.IRModule, target: Target) -> GpuProgram:
     if any(emit_loops.is_loop(function) for function in mod.functions.values()):
         raise CompileError("Loop and Scan are for processors only yet", hint="compile the model for cpu")
     tvm_target = tvm.target.Target(target.tvm_json())
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"source": "", "kernels": ()}
 
-    def link(builder: relax.ExecBuilder, functions: tvm.IRModule) -> relax.VMExecutable:
+    def link(builder: relax.ExecBuilder, functions: tvm.IRModule | None) -> relax.VMExecutable:
+        if functions is None:  # a graph of nothing but views
+            return relax.VMExecutable(vm_build._ffi_api.VMLink(builder, tvm_target, None, [], {}))
         host, device = split_modules(functions, tvm_target)
         refuse_host_loops(host)
         found["source"], found["kernels"] = _source(device, tvm_target)

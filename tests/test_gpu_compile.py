@@ -6,8 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
+from gpu_emulation import NEEDS_CXX, compile_emulated, run_emulated
 
 import onnxkiln
 from onnxkiln.artifacts import nvrtc
@@ -53,6 +55,16 @@ def test_loops_are_refused_in_words(tmp_path: Path) -> None:
     with pytest.raises(CompileError, match="Loop and Scan are for processors only yet"):
         onnxkiln.compile(tmp_path / "loop.onnx", tmp_path / "out", target="cuda:sm_90")
     assert not (tmp_path / "out").exists()
+
+
+@NEEDS_CXX
+def test_a_graph_of_nothing_but_views(tmp_path: Path) -> None:
+    x = np.arange(12, dtype=np.float32).reshape(2, 6)
+    text = """<ir_version: 10, opset_import: ["" : 20]>
+    views (float[2, 6] x) => (float[3, 4] y) { s = Constant<value_ints = [3, 4]>() y = Reshape(x, s) }"""
+    artifact, kernels = compile_emulated(onnx.parser.parse_model(text), tmp_path, machine_code=False)
+    ((y,),) = run_emulated(artifact, kernels, [{"x": x}], tmp_path)
+    np.testing.assert_array_equal(y, x.reshape(3, 4))
 
 
 def test_a_second_compile_of_the_same_is_none(tmp_path: Path) -> None:
