@@ -53,7 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _further(text: str) -> tuple[str, dict[str, Any]]:
     name, _, rest = text.partition(":")
     pairs = [item.split("=", 1) for item in rest.split(",") if item]
-    return name, {"quantize": "int8", **{key: [value] if key == "exclude" else value for key, value in pairs}}
+    return name, {
+        "quantize": "int8",
+        **{key: [value] if key in ("exclude", "improve") else value for key, value in pairs},
+    }
 
 
 def _table(name: str, folder: Path, also: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
