@@ -42,7 +42,7 @@ def branch(b: Builder) -> None:
 
 def loop(b: Builder) -> None:
     """A state that grows, an output collected at each step; ends by count or by condition."""
-    x = b.operand(("float32",), (0, 1, 2), accept=exact)
+    x = b.operand(("float32",), (1, 2), accept=exact)  # the evaluator stacks scalars to a matrix
     if x is None:
         return
     p = b.name("l")
