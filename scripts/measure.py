@@ -5,6 +5,8 @@
     scripts/measure.py loading       import and load, against ONNX Runtime's
     scripts/measure.py deployment    what lies on the disk beside weights, Python and NumPy (--keep DIR leaves it there)
     scripts/measure.py overhead      a run of an empty graph, against the bare call and ONNX Runtime's
+    scripts/measure.py open_dims     one artifact with open dims against artifacts of fixed sizes (compiles twelve)
+    scripts/measure.py greedy        64 tokens that SmolLM2 goes on with after three prompts, against ONNX Runtime's
     scripts/measure.py prepare       only fetch and compile what the others need
 
 Exits with 1 when a promise isn't kept. Artifacts are kept in build/bench; a quiet machine gives the truest figures.
@@ -21,7 +23,7 @@ from pathlib import Path
 import checkout  # noqa: F401  (makes onnxkiln importable)
 from onnxkiln.commands.output import print_json
 
-MEASURES = ("sharing", "loading", "deployment", "overhead")
+MEASURES = ("sharing", "loading", "deployment", "overhead", "open_dims", "greedy")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

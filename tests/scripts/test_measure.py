@@ -8,7 +8,7 @@ import pytest
 import tiny_artifacts
 
 import measure
-from measures import deployment, loading, overhead, sharing
+from measures import deployment, greedy, loading, open_dims, overhead, sharing
 from measures.models import Prepared
 from onnxkiln.benchmarking.benchmark import make_job
 
@@ -97,3 +97,35 @@ def test_the_exit_code_is_the_verdict(passed, monkeypatch, capsys):
     monkeypatch.setattr(overhead, "measure", lambda: {"passed": passed})
     assert measure.main(["overhead", "--json"]) == (0 if passed else 1)
     assert json.loads(capsys.readouterr().out) == {"passed": passed}
+
+
+def test_a_continuation_feeds_back_its_past_and_takes_the_most_likely():
+    lengths = []
+
+    def run(feeds):
+        ids, past = feeds["input_ids"], feeds["past_key_values.0.key"]
+        lengths.append((ids.shape[1], past.shape[2]))
+        logits = np.zeros((1, ids.shape[1], 50), np.float32)
+        logits[0, -1, (ids[0, -1] + 1) % 50] = 1  # counts on from the last token
+        fresh = np.zeros((1, 2, ids.shape[1], 4), np.float32)
+        return [logits, np.concatenate([past, fresh], axis=2)]
+
+    inputs = {"input_ids": ("batch", "seq"), "past_key_values.0.key": ("batch", 2, "past", 4)}
+    outputs = ["logits", "present.0.key"]
+    assert greedy.continued(run, inputs, outputs, (7, 8, 9), 4) == [10, 11, 12, 13]
+    assert lengths == [(3, 0), (1, 3), (1, 4), (1, 5)]
+
+
+def test_open_and_fixed_are_timed_turn_by_turn():
+    class Timed:
+        def __init__(self, log, name):
+            self.log, self.name = log, name
+
+        def run(self, _names, _feeds):
+            self.log.append(self.name)
+
+    log = []
+    times = open_dims.alternated(Timed(log, "open"), Timed(log, "fixed"), {}, seconds=0)
+    assert log == ["open", "fixed"] * open_dims.LEAST_ROUNDS and all(time >= 0 for time in times)
+    found = [{"model": "m", "sizes": [{"sizes": {"n": 3}, "open_ms": 2.0, "fixed_ms": 1.0, "ratio": 2.0}]}]
+    assert "n=3" in open_dims.show(found) and "ratio 2.000" in open_dims.show(found)
