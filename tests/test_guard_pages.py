@@ -17,7 +17,7 @@ from children import run_child
 from graph_check import assignments
 from graph_nodes import draw_graph
 from guard_pages import COMPILER, guard_library, run_guarded
-from onnx_check import _joined, assert_same, case
+from onnx_check import assert_same, case, joined
 
 import onnxkiln
 
@@ -125,7 +125,7 @@ def empty():
 @pytest.mark.parametrize("dims", ["fixed", "first"])
 def test_edges_have_their_one_answer(make, dims, tmp_path):
     cases = [type(c)(**{**vars(c), "dims": dims}) for c in make()]
-    model, feeds, expected = _joined(cases, 20)
+    model, feeds, expected = joined(cases, 20)
     artifact = compiled(model, tmp_path)
     for at_end in (True, False):
         (found,) = run_guarded(artifact, [feeds], tmp_path, at_end)

@@ -88,7 +88,7 @@ def _model(nodes: list, shape: list, weights: list) -> onnx.ModelProto:
 @pytest.mark.parametrize("target", [V3, V4])
 @pytest.mark.parametrize(
     ("build", "kernels_of_model"),
-    [(encoder, {"matmul": 3, "batch_matmul": 2}), (network, {"conv2d": 2, "depthwise_conv2d": 1})],
+    [(encoder, {"matmul": 3, "attention": 1}), (network, {"conv2d": 2, "depthwise_conv2d": 1})],
     ids=["encoder", "network"],
 )
 def test_kernels_are_made_of_packed_instructions(build, kernels_of_model, target: str, tmp_path: Path) -> None:

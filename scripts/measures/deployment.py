@@ -21,7 +21,7 @@ from onnxkiln.benchmarking.sizes import folder_bytes, installed_bytes, own_bytes
 from .models import prepare
 
 MOST_BYTES = 15_000_000
-LOADER = ("__init__.py", "contract.py", "errors.py", "targets.py", "versions.py", "artifacts")
+LOADER = ("__init__.py", "contract.py", "errors.py", "gpus.py", "targets.py", "versions.py", "artifacts")
 BUILD_ONLY = ("3rdparty", "cython", "include", "share", "src", "stub", "testing")
 """Of apache-tvm-ffi. (The library of its tests stays: the Python module is linked against it.)"""
 

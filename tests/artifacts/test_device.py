@@ -126,11 +126,12 @@ def test_no_toolkit_takes_part() -> None:
 from onnxkiln.artifacts import nvrtc
 from onnxkiln.gpus import GPUS
 assert nvrtc.compile_cubin('extern "C" __global__ void f(float* a) { *a = 1; }', GPUS["sm_90"])[:4] == b"\\x7fELF"
-print(*{line.split()[-1] for line in open("/proc/self/maps") if "nvrtc" in line or "cuda" in line}, sep="\\n")
+mapped = [line for line in open("/proc/self/maps") if "nvrtc" in line or "cuda" in line]
+print(*{line.split(maxsplit=5)[-1].strip() for line in mapped}, sep="\\n")
 """
     environment = {"PATH": "/nonexistent", "CUDA_PATH": "/nonexistent", "PYTHONPATH": ":".join(sys.path)}
     found = subprocess.run(
         [sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True
     ).stdout
     folder = str(cuda_wheels.wheel_folder())
-    assert found and all(line.startswith(folder) for line in found.split())
+    assert found and all(line.startswith(folder) for line in found.splitlines())

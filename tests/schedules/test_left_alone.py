@@ -14,9 +14,9 @@ from onnxkiln.targets import parse
 
 
 def functions_of(node, tmp_path) -> list[tirx.PrimFunc]:
-    from onnx_check import _joined
+    from onnx_check import joined
 
-    onnx.save(_joined([node], 20)[0], tmp_path / "model.onnx")
+    onnx.save(joined([node], 20)[0], tmp_path / "model.onnx")
     module = import_model(tmp_path / "model.onnx").module
     return [function for function in module.functions.values() if isinstance(function, tirx.PrimFunc)]
 

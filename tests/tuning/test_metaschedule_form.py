@@ -102,7 +102,7 @@ def conv():
 
     data = te.placeholder((1, 14, 14, 32), name="data")
     weight = te.placeholder((4, 3, 3, 32, 16), name="weight")
-    tile = conv2d.pixel_tile(14, 64, parse("cpu:x86-64-v4")[0])
+    tile = conv2d.pixel_tile(14, 64, 288, parse("cpu:x86-64-v4")[0])
     result = conv2d.conv2d(data, weight, 64, (1, 1), (1, 1, 1, 1), (1, 1), tile)
     return te.create_prim_func([data, weight, result])
 

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 from guard_pages import COMPILER, run_guarded
-from onnx_check import Case, _joined, case
+from onnx_check import Case, case, joined
 
 import onnxkiln
 
@@ -47,7 +47,7 @@ def cases() -> list[Case]:
 @pytest.fixture(scope="module")
 def artifact(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bounds")
-    model, feeds, _ = _joined(cases(), 20)
+    model, feeds, _ = joined(cases(), 20)
     onnx.save(model, folder / "model.onnx")
     artifact = onnxkiln.compile(folder / "model.onnx", folder / "artifact", include_runtime=False)
     return artifact, feeds, len(model.graph.output)

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from onnx_check import _joined, case, check_cases, run
+from onnx_check import case, check_cases, joined, run
 from ort_case import by_runtime
 
 from onnxkiln.errors import ConversionError
@@ -50,7 +50,7 @@ def test_batches_out_of_range_are_clamped():
 
 def test_boxes_that_are_no_numbers_read_nothing_outside():
     odd = np.array([[np.nan, 0, 4, 5], [0, np.nan, np.nan, np.nan], [-3e38, 0, 3e38, 5]], np.float32)
-    (result,) = run(_joined([case("RoiAlign", X, odd, BATCHES[:3], sampling_ratio=2, expected=X)], 20)[0], feeds(odd))
+    (result,) = run(joined([case("RoiAlign", X, odd, BATCHES[:3], sampling_ratio=2, expected=X)], 20)[0], feeds(odd))
     assert result.shape == (3, 3, 1, 1)
 
 
