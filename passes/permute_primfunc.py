@@ -32,8 +32,9 @@ def permute_primfunc(function: tirx.PrimFunc, which: Sequence[bool], order: Sequ
             for index, region in enumerate(regions):
                 if any(region.source.same_as(buffer) for buffer in marked):
                     schedule.transform_layout(blocks[0], (kind, index), lambda *dims: [dims[i] for i in order])
-        loops = schedule.get_loops(blocks[0])
-        schedule.reorder(*[loops[i] for i in order])
+        # The block's own order too: loops that a schedule makes anew come in it.
+        moved = tirx.IndexMap.from_func(lambda *dims: [dims[i] for i in order], ndim=len(order))
+        schedule.transform_block_layout(blocks[0], moved)
     except ScheduleError:
         return None
     return schedule.mod["main"].without_attr("global_symbol")

@@ -73,4 +73,6 @@ def register() -> str:
     """Make the pipeline known to TVM once; returns its name."""
     if NAME not in PIPELINE_MAP:
         register_tir_pipeline(NAME, _factory)
+        # LLVM rounds vectors half to even, which TVM says of its other roundings only.
+        tvm.ir.register_op_attr("tirx.nearbyint", "TVectorizable", True)
     return NAME

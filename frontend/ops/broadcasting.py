@@ -114,7 +114,9 @@ def _reading(ctx: Context, dims: Sequence[PrimExpr], shape: Sequence[PrimExpr]) 
     offset = len(shape) - len(dims)
     ways = []
     for axis, dim in enumerate(dims):
-        same = ctx.equal(dim, shape[offset + axis]) if as_int(dim) is None else int(dim) != 1
+        wanted = shape[offset + axis]
+        # Where both are 1 any index is 0; written as the output's, TVM sees an elementwise operator and fuses it.
+        same = ctx.equal(dim, wanted) if as_int(dim) is None else int(dim) != 1 or as_int(wanted) == 1
         ways.append(_SAME if same else _AT_RUN if as_int(dim) is None else _ZERO)
     return ways
 

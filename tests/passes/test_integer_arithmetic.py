@@ -120,6 +120,23 @@ def test_convolutions(tmp_path: Path, kind: str) -> None:
     assert not {"conv2d", "matmul"} & templates
 
 
+@pytest.mark.parametrize("batch", [1, "n"])
+def test_requantization_is_part_of_the_kernel(tmp_path: Path, batch: int | str) -> None:
+    """Rounded in vectors, where the sums are: a kernel a layer, and the transposes at both ends."""
+    graph = Graph()
+    value, zero = graph.input("uint8", batch, 16, 6, 5), np.array(0, np.uint8)
+    for out in (32, 16):
+        channels = 16 if out == 32 else 32
+        weight = graph.real(graph.const(byte(-128, 127, out, channels, 3, 3)), 0.004, np.array(0, np.int8))
+        layer = graph.node("Conv", graph.real(value, 0.02, zero), weight, pads=[1] * 4)
+        value = graph.bytes(graph.node("Relu", layer), 0.3, zero)
+    path = graph.save(tmp_path / "model.onnx", value)
+    assert quanta(tmp_path, path, byte(0, 255, 1, 16, 6, 5))[0] <= 1
+    kernels = from_bytes((tmp_path / "artifact" / "manifest.json").read_bytes()).kernels
+    assert sum(kernel.template == "int8_conv2d" for kernel in kernels) == 2
+    assert len(kernels) <= 4 and all(kernel.vectorized for kernel in kernels), kernels
+
+
 def test_weights_with_a_zero_point(tmp_path: Path) -> None:
     """Unsigned weights around 128 become signed; those that fit in no signed byte stay in floating point."""
     for low, integer in ((1, True), (0, True), (-1, False)):

@@ -8,6 +8,7 @@ import tvm
 import tvm_ffi
 from pass_graphs import data
 from tvm import te, tirx
+from tvm.s_tir.stmt import SBlock
 
 from onnxkiln.passes.permute_primfunc import permute_primfunc
 
@@ -40,6 +41,10 @@ def test_the_same_elements_in_another_order() -> None:
     loops: list[tirx.For] = []
     tvm_ffi.structural_walk(permuted.body, (tirx.For, loops.append), order="post")
     assert int(loops[0].extent) == 3
+    # So do the block's own variables, from which schedules make loops anew.
+    blocks: list[SBlock] = []
+    tvm_ffi.structural_walk(permuted.body, (SBlock, blocks.append))
+    assert [int(var.dom.extent) for var in blocks[0].iter_vars] == [2, 5, 6, 3]
 
 
 def _reduction(x: te.Tensor) -> te.Tensor:
