@@ -73,9 +73,10 @@ def _own_order(function: tvm.ir.BaseFunc) -> list[int]:
 
 
 def _sizes(function: tvm.ir.BaseFunc) -> list[Any]:
+    """Empty for a function that fusion didn't make: its shape may have no names, and its makers sort those it has."""
     if isinstance(function, tirx.PrimFunc):
         return [param for param in function.params if tvm.ir.is_prim_expr(param)]
-    return list(function.params[-1].ty.values)
+    return list(function.params[-1].ty.values) if function.attrs and "Primitive" in function.attrs else []
 
 
 def _count(function: tvm.ir.BaseFunc) -> int:
@@ -113,9 +114,7 @@ def _permuted(function: Any, order: list[int]) -> Any:
     return relax.Function([*params, moved], function.body, function.ret_ty, function.is_pure, function.attrs)
 
 
-def _reordered(
-    call: tvm.ir.Call, orders: dict[str, list[int]], variables: dict[str, tvm.ir.GlobalVar]
-) -> tvm.ir.Call:
+def _reordered(call: tvm.ir.Call, orders: dict[str, list[int]], variables: dict[str, tvm.ir.GlobalVar]) -> tvm.ir.Call:
     name = _callee(call)
     if name not in orders:
         return call
