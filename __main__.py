@@ -1,6 +1,6 @@
 """``python -m onnxkiln`` is the command line program."""
 
-from .cli import main
+from .cli import program
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(program())

@@ -58,6 +58,16 @@ def _common_options() -> argparse.ArgumentParser:
     return common
 
 
+def program(arguments: Sequence[str] | None = None) -> int:
+    """``main`` as a process of its own: Ctrl-C can interrupt the command, and no longer the end of the process.
+
+    Freeing what a compilation held takes a while, in which Python no longer handles SIGINT: a command that was done, or
+    had said that it was interrupted, would end by the signal. While the command runs, main's own handlers are in place.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return main(arguments)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     options = build_parser().parse_args(arguments)
@@ -81,9 +91,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _report(error, options)
 
 
+class SignalKeyboardInterrupt(KeyboardInterrupt):
+    """What a signal raises here.
+
+    Not KeyboardInterrupt itself: where that leaves ``exec`` or ``eval`` of a text (dataclasses are made so, the imports
+    of a command make many), CPython notes it as unhandled, though it is caught later, and ``python -m`` then ends by
+    SIGINT instead of with its exit code. Only the class itself is noted.
+    """
+
+
 @contextlib.contextmanager
 def _interruptible() -> Iterator[list[int]]:
-    """Turn SIGINT and SIGTERM into KeyboardInterrupt and note the signal in the list that is yielded.
+    """Turn SIGINT and SIGTERM into a KeyboardInterrupt and note the signal in the list that is yielded.
 
     The note is needed because TVM rewraps exceptions that cross its C++ code as errors of another class.
     """
@@ -91,7 +110,7 @@ def _interruptible() -> Iterator[list[int]]:
 
     def interrupt(number: int, frame: FrameType | None) -> NoReturn:
         received.append(number)
-        raise KeyboardInterrupt
+        raise SignalKeyboardInterrupt
 
     try:
         previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -120,4 +139,4 @@ def _report(error: BaseException, options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(program())

@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 
 import checkout  # noqa: F401  (makes the next import work)
-from onnxkiln.cli import main
+from onnxkiln.cli import program
 
 if __name__ == "__main__":
-    raise SystemExit(main(["compile", *sys.argv[1:]]))
+    raise SystemExit(program(["compile", *sys.argv[1:]]))

@@ -86,6 +86,49 @@ def test_an_interrupt_that_tvm_wrapped_is_still_one(monkeypatch, kiln):
         signal.signal(signal.SIGINT, before)
 
 
+PROGRAM = """
+import argparse, atexit, signal
+from onnxkiln import cli
+
+def execute(_):
+    {action}
+
+parser = argparse.ArgumentParser(parents=[cli._common_options()])
+parser.set_defaults(execute=execute)
+cli.build_parser = lambda: parser
+signal.signal(signal.SIGINT, signal.default_int_handler)
+raise SystemExit(cli.program())
+"""
+
+
+@pytest.fixture
+def in_process(tmp_path):
+    """``in_process(action)``: the program, as a module of its own process, with a command that does ``action``."""
+
+    def run(action):
+        (tmp_path / "program.py").write_text(PROGRAM.format(action=action))
+        search = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+        command = [sys.executable, "-m", "program"]
+        return subprocess.run(
+            command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": search}
+        )
+
+    return run
+
+
+def test_ctrl_c_while_a_text_is_executed_has_the_exit_code_too(in_process):
+    """As where a class is made by dataclasses while a command's modules are imported."""
+    done = in_process("exec('signal.raise_signal(signal.SIGINT); print(1)')")
+    assert (done.returncode, done.stdout, done.stderr) == (
+        130, "", "onnxkiln: interrupted; no artifact was written\n"
+    )  # fmt: skip
+
+
+def test_ctrl_c_after_the_command_changes_nothing(in_process):
+    done = in_process("atexit.register(lambda: signal.raise_signal(signal.SIGINT))")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [[], ["bake"], ["compile"], ["compile", "m.onnx"], ["compile", "m.onnx", "-o", "out", "--level", "O9"],
