@@ -13,7 +13,7 @@ from typing import Any
 import tvm
 import tvm_ffi
 from tvm import tirx
-from tvm.s_tir import Schedule
+from tvm.s_tir import Schedule, renew_defs
 from tvm.sym import Analyzer
 
 from .blocks import anchor_of, as_int
@@ -39,6 +39,7 @@ def joined(
         alone = tile == 1 and isinstance(rows, tirx.Var)
         other = schedule_one(_with_one_row(function, rows) if alone else retile(function, tile))
         if other is not None:
+            other = renew_defs(other)  # a buffer that two branches share would have its place around their choice
             condition = _is_least(_renamed(rows, function, scheduled), tile, [default, *tiles])
             body = tirx.IfThenElse(condition, _renamed(other.body, other, scheduled), body)
     return tirx.PrimFunc(scheduled.params, body, scheduled.ret_type, attrs=scheduled.attrs)

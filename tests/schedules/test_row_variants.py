@@ -63,6 +63,18 @@ def test_a_residual_of_the_same_rows() -> None:
         np.testing.assert_allclose(kernels(x, y)[0], x @ WEIGHT + BIAS + y, rtol=1e-4, atol=1e-4)
 
 
+def test_one_column_broadcast_behind_the_tile() -> None:
+    weight = data(DEPTH, 1)
+
+    def gate(x: relax.Expr) -> relax.Expr:
+        return O.multiply(x, emit(O.sigmoid(emit(O.matmul(x, const(weight))))))
+
+    kernels = Kernels(graph(gate, ("batch", "rows", DEPTH)))
+    for batch, rows in [(1, 1), (2, 4), (1, 7), (3, 13), (0, 5), (1, 60)]:
+        x = data(batch, rows, DEPTH)
+        np.testing.assert_allclose(kernels(x)[0], x / (1 + np.exp(-(x @ weight))), rtol=1e-4, atol=1e-4)
+
+
 def test_a_line_of_few_pixels() -> None:
     weight = data(258, 1, 8)
 
