@@ -20,6 +20,7 @@ from ..node import Node
 from ..registry import converter
 from ..shapes import never_has_elements, zeros
 from ..values import PrimExpr, Value, tensor_dtype, tensor_shape
+from .elementwise import is_nan
 from .empty import filled_if_empty
 from .shape import normalized_axes, product
 
@@ -73,7 +74,9 @@ def _true_places(ctx: Context, vector: Value, limit: PrimExpr) -> Value:
     tensor, dtype = ctx.tensor(vector), tensor_dtype(vector)
 
     def holds(value: PrimExpr) -> PrimExpr:
-        return value if dtype == "bool" else value != tirx.const(0, dtype)
+        if dtype == "bool":
+            return value
+        return tirx.Or(tirx.NE(value, tirx.const(0, dtype)), is_nan(value))  # TVM's NE is false for NaN
 
     def count_true(x: te.Tensor, limit: PrimExpr) -> te.Tensor:
         k = te.reduce_axis((prim(0), prim(limit)), "k")

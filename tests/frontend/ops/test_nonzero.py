@@ -18,6 +18,12 @@ def test_nonzero(dims):
     check_cases([case("NonZero", x, dims=dims) for x in tensors])
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_nan_is_not_zero(dtype):
+    x = np.array([[np.nan, 0, -0.0], [-np.inf, 1, np.nan]], dtype)
+    check_cases([case("NonZero", x), case("NonZero", x, dims="open")], artifact=True)
+
+
 @pytest.mark.parametrize("dims", ["fixed", "open"])
 def test_compress(dims):
     def mask(*bits: int) -> np.ndarray:
