@@ -16,6 +16,7 @@ from ..registry import converter
 from ..values import PrimExpr, Value, as_int, tensor_dtype
 from .broadcasting import RelaxOp, Scalar, elementwise
 from .elementwise import aligned, exclusive_or
+from .unary import map_elements
 
 
 def _bits(dtype: str) -> int:
@@ -50,7 +51,11 @@ converter("BitwiseXor")(_binary(relax.op.bitwise_xor, lambda a, b: a ^ b, "bitwi
 
 @converter("Not")
 def logical_not(ctx: Context, _node: Node, inputs: Sequence[Value]) -> Value:
-    return ctx.emit(relax.op.logical_not(ctx.tensor(inputs[0])))
+    def opposite(x: PrimExpr) -> PrimExpr:
+        """TVM makes ``a <= b`` of ``not a > b``, which differs where one is NaN: it sees no comparison here."""
+        return tirx.Cast("int8", x) < tirx.const(1, "int8")
+
+    return map_elements(ctx, inputs[0], opposite, "logical_not")
 
 
 @converter("BitwiseNot")
