@@ -35,7 +35,14 @@ def tiles(rows: int | None, blocks: int, target: Target) -> Iterator[tuple[int, 
     for width in range(1, min(blocks, 8) + 1):
         if blocks % width == 0:
             for height in range(1, min(limit // width, rows or limit) + 1):
-                yield height, width
+                if height == 1 or fits(height, width, target):
+                    yield height, width
+
+
+def fits(height: int, width: int, target: Target) -> bool:
+    """Whether sums, one step's weights and an input fit the registers together; sums that don't are spilled."""
+    per_row = width * registers_per_block(target)
+    return height * per_row + per_row + 1 <= (32 if target.vector_lanes == 16 else 16)
 
 
 def best_tile(rows: int | None, blocks: int, target: Target, depth: int | None = None) -> tuple[int, int]:
@@ -63,13 +70,15 @@ def tile_speed(height: int, width: int, target: Target, depth: int | None = None
     # Weights that don't stay in the first-level cache come from the second, which gives a third of a vector a cycle.
     stays = depth is None or width * BLOCK * 4 * depth <= target.l1 * 3 // 4
     enough = 3.0 if depth is None else 2.0
-    return min(per_load, enough) ** 0.5 * in_flight * (1.0 if stays else min(1.0, height / 6))
+    fed = 1.0 if stays else min(1.0, height * BLOCK / (6 * target.vector_lanes))
+    return min(per_load, enough) ** 0.5 * in_flight * fed
 
 
 def best_width(height: int, widths: Iterable[int], target: Target, depth: int | None = None) -> int:
     """Of ``widths``, that of the fastest tile of ``height`` rows among those that fit the registers."""
     limit = max(1, accumulators(target) // (height * registers_per_block(target)))
-    return max((n for n in widths if n <= limit), key=lambda n: (tile_speed(height, n, target, depth), n))
+    fitting = [n for n in widths if n == 1 or (n <= limit and (height == 1 or fits(height, n, target)))]
+    return max(fitting, key=lambda n: (tile_speed(height, n, target, depth), n))
 
 
 def finish_epilogue(schedule: Schedule, anchor: SBlockRV) -> tuple[list[SBlockRV], SBlockRV]:

@@ -24,11 +24,14 @@ class MachineLimits:
     gbytes: float
 
 
-def measure_limits(threads: int, nbytes: int) -> MachineLimits:
-    """Arithmetic and reading of ``nbytes`` over and over, with all ``threads`` at once. Takes under a second."""
+def measure_limits(threads: int, nbytes: int, march: str = "native") -> MachineLimits:
+    """Arithmetic and reading of ``nbytes`` over and over, with all ``threads`` at once. Takes under a second.
+
+    ``march`` is the C compiler's name of the instruction set to use.
+    """
     with tempfile.TemporaryDirectory(prefix="onnxkiln-limits-") as scratch:
         program = Path(scratch) / "limits"
-        program.write_bytes(_program())
+        program.write_bytes(_program(march))
         program.chmod(0o755)
         size = max(nbytes, SMALLEST * threads)
         done = subprocess.run([program, str(threads), str(size)], check=True, capture_output=True, text=True)
@@ -36,13 +39,13 @@ def measure_limits(threads: int, nbytes: int) -> MachineLimits:
 
 
 @functools.cache
-def _program() -> bytes:
-    """The program, compiled for this very processor. Raises SystemExit when there is no C compiler."""
+def _program(march: str) -> bytes:
+    """The program, compiled for an instruction set. Raises SystemExit when there is no C compiler."""
     compiler = os.environ.get("CC") or next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
     if compiler is None:
         raise SystemExit("measuring the machine's limits takes a C compiler: install gcc, or set CC")
     with tempfile.TemporaryDirectory(prefix="onnxkiln-limits-") as scratch:
         program = Path(scratch) / "limits"
-        options = ["-O3", "-march=native", "-std=gnu11", "-pthread"]
+        options = ["-O3", f"-march={march}", "-std=gnu11", "-pthread"]
         subprocess.run([compiler, *options, SOURCE, "-o", program], check=True)
         return program.read_bytes()

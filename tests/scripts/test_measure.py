@@ -129,3 +129,13 @@ def test_open_and_fixed_are_timed_turn_by_turn():
     assert log == ["open", "fixed"] * open_dims.LEAST_ROUNDS and all(time >= 0 for time in times)
     found = [{"model": "m", "sizes": [{"sizes": {"n": 3}, "open_ms": 2.0, "fixed_ms": 1.0, "ratio": 2.0}]}]
     assert "n=3" in open_dims.show(found) and "ratio 2.000" in open_dims.show(found)
+
+
+def test_convolutions_are_measured_against_an_instruction_set(monkeypatch):
+    from measures import convolutions
+
+    monkeypatch.setattr(convolutions, "SHAPES", ((5, 4, 20, 3, 2),))
+    monkeypatch.setattr(convolutions, "ROUNDS", 1)
+    (found,) = convolutions.measure("cpu")
+    assert found["gflops"] > 0 and found["limit"] > 0 and found["share"] == found["gflops"] / found["limit"]
+    assert "5x5, 4 to 20, 3x3/2" in convolutions.show([found])
