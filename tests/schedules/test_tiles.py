@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from onnxkiln.schedules.tiles import BLOCK, best_tile, best_width, fits, registers_per_block, tile_speed, tiles
+from onnxkiln.schedules.tiles import best_width, fits, registers_per_block, tile_speed, tiles
 from onnxkiln.targets import parse
 
 TARGETS = [parse(f"cpu:{name}")[0] for name in ("x86-64-v1", "x86-64-v3", "x86-64-v4")]
@@ -33,9 +33,3 @@ def test_weights_from_the_second_cache_want_rows() -> None:
     assert tile_speed(3, 4, v4, deep) < tile_speed(3, 4, v4, 8)
     assert tile_speed(6, 4, v4, deep) == tile_speed(6, 4, v4, 8)
     assert tile_speed(3, 1, v3, deep) == tile_speed(3, 1, v3, 8)
-
-
-def test_no_pixel_is_computed_in_vain_where_a_tile_divides() -> None:
-    for rows, blocks in ((28, 8), (14, 16), (7, 32)):
-        height, _ = best_tile(rows, blocks, TARGETS[2], 9 * BLOCK * blocks)
-        assert rows % height == 0, (rows, height)
