@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,10 +13,9 @@ from typing import Any
 from .artifacts import nvrtc
 from .artifacts.cache import describe_request
 from .artifacts.device import DeviceBuild, compile_device
-from .artifacts.explained import Explained
 from .artifacts.export import ExportRequest, check_output, export
 from .artifacts.loader import load
-from .artifacts.manifest import Activations, DeviceKernel, Kernel, PassReport, Source
+from .artifacts.manifest import Activations, Kernel, PassReport, Source
 from .artifacts.session import Session
 from .contract import Contract
 from .errors import CompileError, UsageError
@@ -185,7 +185,7 @@ def _compile_for(
         source=Source(source.path.name, source.sha256, source.opsets, dict(source.external)),
         level=pipeline.level,
         passes=[_pass_report(step) for step in pipeline.reports],
-        explanations=[Explained(**vars(said)) for said in [*pipeline.explanations.all(), *explain_kernels(kernels)]],
+        explanations=[*pipeline.explanations.all(), *explain_kernels(kernels)],
         kernels=[_kernel(kernel) for kernel in kernels],
         activations=_activations(activation_bytes(module, [spec.shape for spec in imported.contract.inputs])),
         tuning_records=[
@@ -241,9 +241,9 @@ def _build_for_gpu(
         raise CompileError("sequences as inputs or outputs are for processors only yet", hint="compile it for cpu")
     program = build_gpu(scheduled, target)
     pipeline.dump_text(program.source, "kernels.cu")
-    kernels = [DeviceKernel(k.name, k.arguments, k.launch, k.threads) for k in program.kernels]
     report("device", 0, 1)
-    device = compile_device(program.source, kernels, target.gpus, lambda done, total: report("device", done, total))
+    progress = functools.partial(report, "device")
+    device = compile_device(program.source, program.kernels, target.gpus, progress)
     return program.executable, device
 
 

@@ -68,3 +68,14 @@ def parse_gpus(names: Sequence[str], text: str) -> tuple[Gpu, ...]:
         if names.count(name) > 1:
             raise UsageError(f"target {text!r}: {name} occurs twice", hint="name each architecture once")
     return tuple(sorted((GPUS[name] for name in names), key=lambda gpu: gpu.number))
+
+
+@dataclass(frozen=True)
+class DeviceKernel:
+    """How the host starts a kernel: dtypes of its arguments ("handle" is a pointer), then ``launch``, the names of the
+    sizes that follow them. ``threads`` are those of one block."""
+
+    name: str
+    arguments: tuple[str, ...]
+    launch: tuple[str, ...]
+    threads: int

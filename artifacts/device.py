@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from ..errors import CompileError
-from ..gpus import Gpu
+from ..gpus import DeviceKernel, Gpu
 from . import nvrtc
 from .cubin import architecture_of_cubin, architecture_of_ptx, check_limits, kernels_of_cubin, kernels_of_ptx
-from .manifest import Device, DeviceCode, DeviceKernel
+from .manifest import Device, DeviceCode
 
 FOLDER = "device"
 _THREADS = 2

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import IntegrityError
+from ..explanation import Explanation
 from .decode import DecodeError, decode
 from .opening import OpenArtifact
 
@@ -18,29 +19,17 @@ FILE_NAME = "explanations.json"
 
 
 @dataclass(frozen=True)
-class Explained:
-    """``step`` decided whether ``candidate`` (an algorithm, a fusion, a template) applies to ``subject``, ``times``."""
-
-    step: str
-    subject: str
-    candidate: str
-    applied: bool
-    reason: str
-    times: int = 1
-
-
-@dataclass(frozen=True)
 class _Document:
-    explanations: tuple[Explained, ...]
+    explanations: tuple[Explanation, ...]
 
 
-def write_explanations(folder: Path, explanations: Sequence[Explained]) -> None:
+def write_explanations(folder: Path, explanations: Sequence[Explanation]) -> None:
     """The same explanations give the same bytes."""
     document = {"explanations": [vars(explained) for explained in explanations]}
     (folder / FILE_NAME).write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def read_explanations(artifact: OpenArtifact) -> tuple[Explained, ...]:
+def read_explanations(artifact: OpenArtifact) -> tuple[Explanation, ...]:
     """Those of an artifact; none where it has no such file. Raises IntegrityError for a file that is damaged."""
     data = artifact.read(FILE_NAME)
     if data is None:

@@ -15,12 +15,13 @@ import numpy as np
 
 from ..contract import Contract
 from ..errors import ArtifactError, ToolchainError
+from ..explanation import Explanation
 from ..targets import Target
 from ..versions import FFI_VERSION, TVM_VERSION, VERSION
 from . import manifest as format_
 from .device import DeviceBuild
 from .explained import FILE_NAME as EXPLANATIONS_FILE
-from .explained import Explained, write_explanations
+from .explained import write_explanations
 from .linking import Exportable, link
 from .manifest import Activations, Device, FileEntry, Kernel, Library, Manifest, PassReport, Source, Versions
 from .staging import refuse_existing, staged_folder
@@ -45,7 +46,7 @@ class ExportRequest:
     source: Source
     level: str
     passes: Sequence[PassReport] = ()
-    explanations: Sequence[Explained] = ()
+    explanations: Sequence[Explanation] = ()
     activations: Activations | None = None
     kernels: Sequence[Kernel] = ()
     quantization: Mapping[str, Any] | None = None

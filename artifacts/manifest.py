@@ -17,6 +17,7 @@ from typing import Any
 
 from ..contract import Contract
 from ..errors import IntegrityError, VersionError
+from ..gpus import DeviceKernel
 from .cubin import KernelUse
 from .decode import DecodeError, decode
 
@@ -104,17 +105,6 @@ class Kernel:
     template: str | None = None
     vectorized: bool = False
     calls: int = 1
-
-
-@dataclass(frozen=True)
-class DeviceKernel:
-    """How the host starts a kernel: dtypes of its arguments ("handle" is a pointer), then ``launch``, the names of the
-    sizes that follow them. ``threads`` are those of one block."""
-
-    name: str
-    arguments: tuple[str, ...]
-    launch: tuple[str, ...]
-    threads: int
 
 
 @dataclass(frozen=True)

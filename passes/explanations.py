@@ -8,19 +8,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-
-@dataclass(frozen=True)
-class Explanation:
-    """One candidate: ``step`` decided whether ``candidate`` applies to ``subject``, for this ``reason``, ``times``."""
-
-    step: str
-    subject: str
-    candidate: str
-    applied: bool
-    reason: str
-    times: int = 1
+from ..explanation import Explanation
 
 
 class Explanations:

@@ -16,21 +16,11 @@ from tvm import relax, tirx
 from tvm.relax import vm_build
 
 from ..errors import CompileError
+from ..gpus import DeviceKernel
 from ..targets import Target
 from . import emit_loops
 from .gpu_pipeline import cuda_source, split_modules
 from .lower import lowering
-
-
-@dataclass(frozen=True)
-class KernelSignature:
-    """How the host starts a kernel: dtypes of its arguments ("handle" is a pointer), then ``launch``, the names of the
-    sizes that follow them. ``threads`` are those of one block."""
-
-    name: str
-    arguments: tuple[str, ...]
-    launch: tuple[str, ...]
-    threads: int
 
 
 @dataclass(frozen=True)
@@ -39,7 +29,7 @@ class GpuProgram:
 
     executable: relax.VMExecutable
     source: str
-    kernels: tuple[KernelSignature, ...]
+    kernels: tuple[DeviceKernel, ...]
 
 
 def build_gpu(mod: tvm.IRModule, target: Target) -> GpuProgram:
@@ -82,7 +72,7 @@ def refuse_host_loops(host: tvm.IRModule) -> None:
         )
 
 
-def _source(device: tvm.IRModule, target: tvm.target.Target) -> tuple[str, tuple[KernelSignature, ...]]:
+def _source(device: tvm.IRModule, target: tvm.target.Target) -> tuple[str, tuple[DeviceKernel, ...]]:
     if not device.functions:
         return "", ()
     source = cuda_source(device, target)
@@ -90,12 +80,12 @@ def _source(device: tvm.IRModule, target: tvm.target.Target) -> tuple[str, tuple
     return source, tuple(sorted(signatures, key=lambda signature: signature.name))
 
 
-def _signature(function: tirx.PrimFunc) -> KernelSignature:
+def _signature(function: tirx.PrimFunc) -> DeviceKernel:
     arguments = tuple(
         "handle" if isinstance(param.ty, tvm.ir.PointerType) else str(param.ty.dtype) for param in function.params
     )
     launch = tuple(str(tag) for tag in function.attrs.get("tirx.kernel_launch_params", []))
-    return KernelSignature(str(function.attrs["global_symbol"]), arguments, launch, _threads(function))
+    return DeviceKernel(str(function.attrs["global_symbol"]), arguments, launch, _threads(function))
 
 
 def _threads(function: tirx.PrimFunc) -> int:

@@ -10,12 +10,12 @@ import tvm
 from tvm import relax, tirx
 from tvm.relax.expr_functor import PyExprVisitor, visitor
 
+from ..explanation import Explanation
 from ..schedules.gpu.dispatch import schedule_for_gpu
 from ..schedules.template import Scheduled, schedule_function
 from ..targets import Target
 from .bindings import relax_functions
 from .constants import op_name
-from .explanations import Explanation
 from .gpu_pipeline import check_kernel
 
 

@@ -23,10 +23,12 @@ from .tiles import (
     finish_epilogue,
     prefetch_weights,
     schedule_prologue,
+    sum_length,
+    weights_stay,
 )
 
 NAME = "conv2d"
-LINE_BYTES = 64
+FLOAT_BYTES, LINE_BYTES = 4, 64
 MANY_PANELS = 8
 """Tiles of output channels from which on there is work for several threads without dividing the rows among them."""
 
@@ -170,18 +172,17 @@ class Conv2d:
 
     def default(self, schedule: Schedule, anchor: SBlockRV, target: Target) -> Parameters:
         pixels = int(schedule.get(anchor).annotations["pixels"])
-        depth = 1
-        for loop in schedule.get_loops(anchor)[-3:]:
-            depth *= extent(schedule, loop) or 1
+        depth = sum_length(schedule, anchor, 3)
         return {"blocks": best_width(pixels, self.space(schedule, anchor, target)["blocks"], target, depth)}
 
     def apply(self, schedule: Schedule, anchor: SBlockRV, parameters: Parameters, target: Target) -> None:
         pixels = int(schedule.get(anchor).annotations["pixels"])
         before, output = finish_epilogue(schedule, anchor)
         n, y, x, o, ry, rx, rc = schedule.get_loops(anchor)
+        lines = parameters["blocks"] * sum_length(schedule, anchor, 3)
         x_tile, x_inner = schedule.split(x, [None, pixels])
         o_tile, o_block, lane = schedule.split(o, [None, parameters["blocks"], BLOCK])
-        stay = self._weights_stay(schedule, anchor, target)
+        stay = weights_stay(schedule, anchor, FLOAT_BYTES, target)
         outer = [n, y, o_tile] if stay else [n, o_tile, y]
         schedule.reorder(*outer, x_tile, ry, rx, rc, x_inner, o_block, lane)
         write_tile(schedule, anchor, output, x_tile)
@@ -189,9 +190,6 @@ class Conv2d:
         schedule.unroll(o_block)
         schedule.unroll(x_inner)
         streamed = not stay and (extent(schedule, o_tile) or 0) >= MANY_PANELS
-        lines = parameters["blocks"]
-        for loop in (ry, rx, rc):
-            lines *= extent(schedule, loop) or 1
         known = extent(schedule, y) is not None
         if self._is_large(schedule, anchor):
             schedule.parallel(schedule.fuse(*(outer[:2] if streamed else outer)))
@@ -199,16 +197,6 @@ class Conv2d:
         schedule.decompose_reduction(anchor, ry)
         if streamed and known and LINE_BYTES * lines <= target.l2:
             prefetch_weights(schedule, anchor, lines)
-
-    def _weights_stay(self, schedule: Schedule, anchor: SBlockRV, target: Target) -> bool:
-        """Whether all weights stay in the second-level cache: then a row of the output is finished before the next.
-
-        Written in passes over the whole image instead, a wide output (56x56x256: 3 MB) leaves the cache each time.
-        """
-        size = 4
-        for dim in schedule.get(anchor).reads[1].source.shape:
-            size *= int(dim)
-        return size <= target.l2 // 4
 
     def _is_large(self, schedule: Schedule, anchor: SBlockRV) -> bool:
         work = 1

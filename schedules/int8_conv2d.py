@@ -17,7 +17,7 @@ from .dot_products import GROUP
 from .int8_matmul import is_large, split_columns, tensorize_tile
 from .matmul import write_tile
 from .template import Parameters, register
-from .tiles import BLOCK, best_tile, best_width, finish_epilogue, schedule_prologue
+from .tiles import BLOCK, best_tile, best_width, finish_epilogue, schedule_prologue, sum_length, weights_stay
 
 NAME = "int8_conv2d"
 
@@ -117,9 +117,7 @@ class Int8Conv2d:
 
     def default(self, schedule: Schedule, anchor: SBlockRV, target: Target) -> Parameters:
         pixels = int(schedule.get(anchor).annotations["pixels"])
-        depth = 1
-        for loop in schedule.get_loops(anchor)[-3:]:
-            depth *= extent(schedule, loop) or 1
+        depth = sum_length(schedule, anchor, 3)
         blocks = self.space(schedule, anchor, target)["blocks"]
         return {"blocks": best_width(pixels, blocks, target, depth // GROUP)}
 
@@ -131,20 +129,13 @@ class Int8Conv2d:
         x_tile, x_inner = schedule.split(x, [None, pixels])
         o_tile, o_block, lane = split_columns(schedule, o, parameters["blocks"], target)
         group, byte = schedule.split(rc, [None, GROUP])
-        outer = [n, y, o_tile] if self._weights_stay(schedule, anchor, target) else [n, o_tile, y]
+        outer = [n, y, o_tile] if weights_stay(schedule, anchor, 1, target) else [n, o_tile, y]
         schedule.reorder(*outer, x_tile, ry, rx, group, x_inner, o_block, lane, byte)
         write_tile(schedule, anchor, output, x_tile)
         if is_large(counts):
             schedule.parallel(schedule.fuse(*outer))
         schedule_padding(schedule, before, target)
         tensorize_tile(schedule, anchor, ry, (x_inner, o_block), (lane, byte), target)
-
-    def _weights_stay(self, schedule: Schedule, anchor: SBlockRV, target: Target) -> bool:
-        """Whether all weights stay in the second-level cache: then a row of the output is finished before the next."""
-        size = 1
-        for dim in schedule.get(anchor).reads[1].source.shape:
-            size *= int(dim)
-        return size <= target.l2 // 4
 
 
 register(Int8Conv2d())

@@ -10,7 +10,7 @@ from tvm.s_tir.schedule import SBlockRV
 from tvm.sym import Analyzer
 
 from ..targets import Target
-from .blocks import PREFETCH_KEY, all_blocks
+from .blocks import PREFETCH_KEY, all_blocks, extent
 from .generic import schedule_block
 
 BLOCK = 16
@@ -66,7 +66,7 @@ def tile_speed(height: int, width: int, target: Target, depth: int | None = None
     """How fast a tile of ``height`` rows by ``width`` blocks is, for comparison."""
     per_load = height * width / (height + width * registers_per_block(target))
     # Few sums in flight wait for the multiply-add's latency: 4 cycles on each of 2 ports.
-    in_flight = min(1.0, height * width * registers_per_block(target) / 10)
+    in_flight = min(1.0, height * width * registers_per_block(target) / 8)
     # Weights that don't stay in the first-level cache come from the second, which gives a third of a vector a cycle.
     stays = depth is None or width * BLOCK * 4 * depth <= target.l1 * 3 // 4
     enough = 3.0 if depth is None else 2.0
@@ -79,6 +79,26 @@ def best_width(height: int, widths: Iterable[int], target: Target, depth: int | 
     limit = max(1, accumulators(target) // (height * registers_per_block(target)))
     fitting = [n for n in widths if n == 1 or (n <= limit and (height == 1 or fits(height, n, target)))]
     return max(fitting, key=lambda n: (tile_speed(height, n, target, depth), n))
+
+
+def sum_length(schedule: Schedule, anchor: SBlockRV, axes: int) -> int:
+    """Products of one sum: the extents of the innermost ``axes`` loops, known numbers, before they are split."""
+    length = 1
+    for loop in schedule.get_loops(anchor)[-axes:]:
+        length *= extent(schedule, loop) or 1
+    return length
+
+
+def weights_stay(schedule: Schedule, anchor: SBlockRV, itemsize: int, target: Target) -> bool:
+    """Whether all weights stay in the second-level cache: then a row of the output is finished before the next.
+
+    Written in passes over the whole image instead, a wide output (56x56x256: 3 MB) leaves the cache each time.
+    ``itemsize`` is that of a weight, the second that the anchor reads, in bytes.
+    """
+    size = itemsize
+    for dim in schedule.get(anchor).reads[1].source.shape:
+        size *= int(dim)
+    return size <= target.l2 // 4
 
 
 def finish_epilogue(schedule: Schedule, anchor: SBlockRV) -> tuple[list[SBlockRV], SBlockRV]:

@@ -26,7 +26,8 @@ from onnx_check import Case, assert_same, joined
 
 import onnxkiln
 from onnxkiln.artifacts.device import DeviceBuild
-from onnxkiln.artifacts.manifest import Device, DeviceCode, DeviceKernel
+from onnxkiln.artifacts.manifest import Device, DeviceCode
+from onnxkiln.gpus import DeviceKernel
 
 HERE = Path(__file__).with_name("gpu_emulator")
 NEEDS_CXX = pytest.mark.skipif(shutil.which("g++") is None, reason="kernels are run by compiling them with g++")

@@ -10,9 +10,8 @@ import pytest
 
 from onnxkiln.artifacts import cubin, cuda_wheels, nvrtc
 from onnxkiln.artifacts.device import compile_device
-from onnxkiln.artifacts.manifest import DeviceKernel
 from onnxkiln.errors import CompileError, ToolchainError
-from onnxkiln.gpus import GPUS
+from onnxkiln.gpus import GPUS, DeviceKernel
 
 SOURCE = """
 extern "C" __global__ void __launch_bounds__(1024) spill(float* a, int n) {
