@@ -116,19 +116,10 @@ def quantize(ctx: Context, value: Value, scale: Value, zero: Value, precision: s
 
     def scalar(x: PrimExpr, by: PrimExpr, offset: PrimExpr) -> PrimExpr:
         quotient = x.astype("float32") / by.astype("float32")
-        return saturated(_rounded_to(quotient, precision), offset, dtype)
+        return saturated(quotient.astype(precision).astype("float32"), offset, dtype)
 
     marks = _marks("quantize", scale, zero) if precision == "float32" else None
     return elementwise(ctx, [value, scale, zero], scalar, None, "quantize", marks)
-
-
-def _rounded_to(x: PrimExpr, precision: str) -> PrimExpr:
-    """A float32 rounded to a narrower float type, half to even. Casts to bfloat16 and back would be simplified away."""
-    if precision != "bfloat16":
-        return x.astype(precision).astype("float32")
-    bits = tirx.reinterpret("uint32", x)
-    half = tirx.const(0x7FFF, "uint32") + tirx.bitwise_and(bits >> tirx.const(16, "uint32"), tirx.const(1, "uint32"))
-    return tirx.reinterpret("float32", tirx.bitwise_and(bits + half, tirx.const(0xFFFF0000, "uint32")))
 
 
 def requantize(ctx: Context, sums: Value, scale: Value, zero: Value) -> relax.Expr:

@@ -16,12 +16,16 @@ from tvm.tirx.compilation_pipeline import finalize_device_passes, finalize_host_
 
 from ..targets import Target
 from .guard_launches import guard_launches
+from .keep_rounding import keep_rounding
+from .round_bfloat16 import round_bfloat16
 
 _KEEP_SOURCE = "TVM_COMPILE_FORCE_FALLBACK"
 
 
 def _passes() -> list[tvm.transform.Pass]:
     return [
+        round_bfloat16(),
+        keep_rounding(),
         s_tir.transform.CanonicalizeLoop(),
         s_tir.transform.LowerCrossThreadReduction(),
         s_tir.transform.LowerInitBlock(),

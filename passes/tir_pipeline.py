@@ -16,6 +16,7 @@ from .keep_rounding import keep_rounding
 from .peel_borders import peel_borders
 from .peel_tails import peel_tails
 from .prefetch_weights import prefetch_weights
+from .round_bfloat16 import round_bfloat16
 from .vectorize_math import expand_math
 
 NAME = "onnxkiln_cpu"
@@ -23,6 +24,7 @@ NAME = "onnxkiln_cpu"
 
 def _passes() -> list[tvm.transform.Pass]:
     return [
+        round_bfloat16(),
         keep_rounding(),
         s_tir.transform.CanonicalizeLoop(),
         s_tir.transform.LowerInitBlock(),

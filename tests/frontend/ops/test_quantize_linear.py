@@ -102,6 +102,7 @@ def test_16_bit_floats(dtype: type) -> None:
             case("DequantizeLinear", q, scale, np.int8(5), expected=real),
         ],
         opset=21,
+        artifact=True,  # its passes round bfloat16; TVM's own leave casts to it and back out
     )
 
 
