@@ -96,18 +96,22 @@ def _conv2d(selector: Selector, call: relax.Call) -> relax.Expr | None:
         first = None
         if per_group <= FEW_CHANNELS and (isinstance(shape[2], int) or not any(padding)):
             first = selector.channels_first(data)  # padding rows of an open length would take a scalar loop
-        source = data if first is None else first
-        args = (packed, out, strides, padding, dilation, tile, 1, first is not None)
-        return selector.te(conv2d.conv2d, source, *args)
+        if first is not None:
+            return selector.te(conv2d.conv2d, first, packed, out, strides, padding, dilation, tile, 1, True)
+        flat = conv2d.flat_tile(height, width, out, weight[0].size, selector.target)
+        args = (packed, out, strides, padding, dilation, flat or tile, 1, False, flat is not None)
+        return selector.te(conv2d.conv2d, data, *args)
     if groups == out and per_group == 1 and groups == shape[3]:
         tile = depthwise_conv2d.pixel_tile(width, kernel, selector.target)
         packed = constant(depthwise_conv2d.pack(weight))
         return selector.te(depthwise_conv2d.depthwise_conv2d, data, packed, strides, padding, dilation, tile)
     if not isinstance(shape[3], int):
         return None
-    tile = conv2d.pixel_tile(width, conv2d.BLOCK, weight[0].size, selector.target)
     packed = constant(conv2d.pack_grouped(weight, groups))
-    return selector.te(conv2d.conv2d, data, packed, out, strides, padding, dilation, tile, groups)
+    tile = conv2d.pixel_tile(width, conv2d.BLOCK, weight[0].size, selector.target)
+    flat = conv2d.flat_tile(height, width, conv2d.BLOCK, weight[0].size, selector.target)
+    args = (packed, out, strides, padding, dilation, flat or tile, groups, False, flat is not None)
+    return selector.te(conv2d.conv2d, data, *args)
 
 
 def _is_winograd(weight: np.ndarray, strides: list[int], dilation: list[int]) -> bool:

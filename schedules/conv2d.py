@@ -24,11 +24,17 @@ from .tiles import (
     prefetch_weights,
     schedule_prologue,
     sum_length,
+    tile_score,
     weights_stay,
 )
 
 NAME = "conv2d"
 FLOAT_BYTES, LINE_BYTES = 4, 64
+FLAT_LOOPS = 6
+"""Loops around an anchor whose pixels lie in one axis: batch, pixels, outputs, and the three of the sums."""
+
+FLAT_GAIN = 1.05
+"""How much faster tiles across rows must promise to be: their pixels' places are computed one by one."""
 MANY_PANELS = 8
 """Tiles of output channels from which on there is work for several threads without dividing the rows among them."""
 
@@ -79,6 +85,21 @@ def pixel_tile(width: Any, out_channels: int, depth: int, target: Target) -> int
     return best_tile(as_int(width), -(-out_channels // BLOCK), target, depth)[0]
 
 
+def flat_tile(height: Any, width: Any, out_channels: int, depth: int, target: Target) -> int | None:
+    """Pixels of a tile that runs on from one row into the next, where that wastes less; None where it doesn't pay.
+
+    A row of 7 takes two tiles of 4, an eighth of it in vain, but 49 pixels ten tiles of 5. Where a pixel lies is then
+    computed for each one, so rows that tiles nearly fill stay as they are.
+    """
+    rows, columns = as_int(height), as_int(width)
+    if rows is None or columns is None or rows == 1:
+        return None
+    blocks = -(-out_channels // BLOCK)
+    tile, along = best_tile(rows * columns, blocks, target, depth), best_tile(columns, blocks, target, depth)
+    gain = tile_score(tile, rows * columns, target, depth) / tile_score(along, columns, target, depth)
+    return tile[0] if gain >= FLAT_GAIN else None
+
+
 def pad_spatial(data: te.Tensor, padding: Sequence[int], needed: Sequence[Any], always: bool = False) -> te.Tensor:
     """Zeros around height and width; ``padding`` is (top, left, bottom, right). Without any, no copy unless ``always``.
 
@@ -126,13 +147,15 @@ def conv2d(
     tile: int,
     groups: int = 1,
     channels_first: bool = False,
+    flat: bool = False,
 ) -> te.Tensor:
     """[N, H, W, C] x packed [ceil(O / 16), kh, kw, C, 16] → [N, H', W', O]; C is a fixed number.
 
     The weights of several ``groups`` are those of ``pack_grouped``. ``channels_first`` says that the input is
     [N, C, H, W]: the kernel reads single values, for which any order does.
 
-    Whole tiles are computed: pixels past the row's last repeat it, so no load leaves the buffer.
+    Whole tiles are computed: pixels past the row's last repeat it, so no load leaves the buffer. ``flat`` tiles run on
+    from row to row, and pixels past the image's last repeat that; the output's sizes must be known for it.
     """
     _, kh, kw, channels, _ = (int(dim) for dim in weight.shape)
     n, total = data.shape[0], data.shape[1 if channels_first else 3]
@@ -140,7 +163,7 @@ def conv2d(
     top, left, bottom, right = padding
     rows = output_size(h, kh, strides[0], dilation[0], top, bottom)
     columns = output_size(w, kw, strides[1], dilation[1], left, right)
-    width = tirx.floordiv(columns + tile - 1, tile) * tile
+    width = columns if flat else tirx.floordiv(columns + tile - 1, tile) * tile
     needed = (needed_size(rows, kh, strides[0], dilation[0]), needed_size(width, kw, strides[1], dilation[1]))
     source = (pad_channels_first if channels_first else pad_spatial)(data, padding, needed)
     ry, rx, rc = (te.reduce_axis((0, size), name=name) for size, name in ((kh, "ry"), (kw, "rx"), (channels, "rc")))
@@ -153,9 +176,26 @@ def conv2d(
         value = source[b, channel, row, column] if channels_first else source[b, row, column, channel]
         return te.sum(value * weight[o // BLOCK, ry, rx, rc, o % BLOCK], axis=[ry, rx, rc])
 
-    padded = (n, rows, width, weight.shape[0] * BLOCK)
-    tiles = te.compute(padded, pixel, name="conv2d", attrs={TEMPLATE_KEY: NAME, "pixels": tile, "groups": groups})
-    return te.compute((n, rows, columns, out_channels), lambda *index: tiles[index], name="pixels")
+    attrs = {TEMPLATE_KEY: NAME, "pixels": tile, "groups": groups}
+    shape = (n, rows, columns, out_channels)
+    if flat:
+        return _flat_pixels(pixel, shape, weight.shape[0] * BLOCK, tile, attrs)
+    tiles = te.compute((n, rows, width, weight.shape[0] * BLOCK), pixel, name="conv2d", attrs=attrs)
+    return te.compute(shape, lambda *index: tiles[index], name="pixels")
+
+
+def _flat_pixels(pixel: Any, shape: tuple[Any, ...], lanes: Any, tile: int, attrs: dict[str, Any]) -> te.Tensor:
+    """All pixels of an image in one axis, and the image of them again."""
+    n, rows, columns, out_channels = shape
+    count = rows * columns
+
+    def numbered(b: Any, p: Any, o: Any) -> Any:
+        known = tirx.min(p, count - 1)
+        return pixel(b, tirx.floordiv(known, columns), tirx.floormod(known, columns), o)
+
+    tiles = te.compute((n, -(-count // tile) * tile, lanes), numbered, name="conv2d", attrs=attrs)
+    pixels = te.compute((n, count, out_channels), lambda *index: tiles[index], name="pixels")
+    return te.compute(shape, lambda b, y, x, o: pixels[b, y * columns + x, o], name="image")
 
 
 class Conv2d:
@@ -167,7 +207,7 @@ class Conv2d:
     def space(self, schedule: Schedule, anchor: SBlockRV, target: Target) -> Mapping[str, list[int]]:
         if int(schedule.get(anchor).annotations["groups"]) > 1:
             return {"blocks": [1]}  # blocks read channels of their own, so there is nothing to share
-        count = (extent(schedule, schedule.get_loops(anchor)[3]) or BLOCK) // BLOCK
+        count = (extent(schedule, schedule.get_loops(anchor)[-4]) or BLOCK) // BLOCK
         return {"blocks": [n for n in range(1, 9) if count % n == 0]}
 
     def default(self, schedule: Schedule, anchor: SBlockRV, target: Target) -> Parameters:
@@ -177,20 +217,26 @@ class Conv2d:
 
     def apply(self, schedule: Schedule, anchor: SBlockRV, parameters: Parameters, target: Target) -> None:
         pixels = int(schedule.get(anchor).annotations["pixels"])
+        is_flat = len(schedule.get_loops(anchor)) == FLAT_LOOPS
+        if is_flat:
+            schedule.compute_inline(schedule.get_consumers(anchor)[0])
         before, output = finish_epilogue(schedule, anchor)
-        n, y, x, o, ry, rx, rc = schedule.get_loops(anchor)
+        if is_flat:
+            _number_pixels(schedule, output)
+        n, *y, x, o, ry, rx, rc = schedule.get_loops(anchor)
         lines = parameters["blocks"] * sum_length(schedule, anchor, 3)
         x_tile, x_inner = schedule.split(x, [None, pixels])
         o_tile, o_block, lane = schedule.split(o, [None, parameters["blocks"], BLOCK])
         stay = weights_stay(schedule, anchor, FLOAT_BYTES, target)
-        outer = [n, y, o_tile] if stay else [n, o_tile, y]
-        schedule.reorder(*outer, x_tile, ry, rx, rc, x_inner, o_block, lane)
-        write_tile(schedule, anchor, output, x_tile)
+        along = y or [x_tile]
+        outer = [n, *along, o_tile] if stay else [n, o_tile, *along]
+        schedule.reorder(*outer, *([x_tile] if y else []), ry, rx, rc, x_inner, o_block, lane)
+        write_tile(schedule, anchor, output, x_tile if y or not stay else o_tile)
         schedule.vectorize(lane)
         schedule.unroll(o_block)
         schedule.unroll(x_inner)
         streamed = not stay and (extent(schedule, o_tile) or 0) >= MANY_PANELS
-        known = extent(schedule, y) is not None
+        known = extent(schedule, along[0]) is not None
         if self._is_large(schedule, anchor):
             schedule.parallel(schedule.fuse(*(outer[:2] if streamed else outer)))
         schedule_prologue(schedule, before, target)
@@ -206,6 +252,12 @@ class Conv2d:
                 return True
             work *= size
         return work >= 4 * PARALLEL_MIN_WORK
+
+
+def _number_pixels(schedule: Schedule, output: SBlockRV) -> None:
+    """Rows and columns of the block that writes the image become one axis, as its tiles have it."""
+    columns = schedule.get(output).iter_vars[2].dom.extent
+    schedule.transform_block_layout(output, lambda b, y, x, o: (b, y * columns + x, o))
 
 
 register(Conv2d())

@@ -147,9 +147,14 @@ def _following(schedule: Schedule, anchor: SBlockRV) -> list[SBlockRV]:
     for producer in schedule.get_producers(anchor):
         loads = _loads(block.body, schedule.get(producer).writes[0].source)
         indices = [index for load in loads for index in load.indices]
-        if any(depends_on(index, [variable]) and not isinstance(index, tirx.Min) for index in indices):
+        if any(depends_on(_without_clamps(index), [variable]) for index in indices):
             found.append(producer)
     return found
+
+
+def _without_clamps(index: Any) -> Any:
+    """The index without what is limited to the rows or pixels that there are."""
+    return tvm_ffi.structural_map(index, (tirx.Min, lambda clamp: clamp.b))
 
 
 def _loads(body: Any, buffer: Any) -> list[Any]:

@@ -50,16 +50,17 @@ def best_tile(rows: int | None, blocks: int, target: Target, depth: int | None =
 
     ``depth`` is the number of products of a sum, None where each weight is used in one tile only.
     """
+    return max(tiles(rows, blocks, target), key=lambda tile: tile_score(tile, rows, target, depth))
 
-    def score(tile: tuple[int, int]) -> float:
-        height, width = tile
-        if rows is None:
-            useful = 1.0 if height <= 8 else 0.9  # a symbolic size wants a short tail
-        else:
-            useful = rows / (-(-rows // height) * height)
-        return tile_speed(height, width, target, depth) * useful
 
-    return max(tiles(rows, blocks, target), key=score)
+def tile_score(tile: tuple[int, int], rows: int | None, target: Target, depth: int | None = None) -> float:
+    """How fast a tile, rows by blocks, is, less what the last one of ``rows`` computes in vain."""
+    height, width = tile
+    if rows is None:
+        useful = 1.0 if height <= 8 else 0.9  # a symbolic size wants a short tail
+    else:
+        useful = rows / (-(-rows // height) * height)
+    return tile_speed(height, width, target, depth) * useful
 
 
 def tile_speed(height: int, width: int, target: Target, depth: int | None = None) -> float:

@@ -13,6 +13,7 @@ from onnxkiln import targets
 from onnxkiln.passes.lower import build
 from onnxkiln.passes.pipeline import Pipeline
 from onnxkiln.passes.schedule_functions import schedule_functions
+from onnxkiln.schedules import conv2d
 from onnxkiln.schedules.choices import Choices, choices_of
 from onnxkiln.schedules.retile import retile
 from onnxkiln.schedules.template import schedule_function, schedule_with, templates
@@ -24,6 +25,7 @@ PLAIN = Conv(4, 20, (1, 2))
 DEPTHWISE = Conv(20, 20, (3, 3), padding=(1, 1, 1, 1), groups=20)
 WINOGRAD = Conv(32, 64, (3, 3), padding=(1, 1, 1, 1))
 CONVOLUTIONS = (STRIDED, PLAIN, DEPTHWISE, WINOGRAD)
+ACROSS_ROWS = Conv(6, 32, (3, 3), strides=(2, 2), padding=(1, 1, 1, 1))
 SAMPLE = 3
 """Candidates of each kernel that the test compiles, spread over all."""
 
@@ -115,3 +117,17 @@ def test_functions_without_a_tile_are_refused() -> None:
 
 def test_templates_have_versions() -> None:
     assert all(isinstance(template.version, int) for template in templates().values())
+
+
+def test_tiles_across_rows_are_changed_as_others_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conv2d, "FLAT_GAIN", 0.0)
+    weight, x = ACROSS_ROWS.weight(), data(2, 6, 13, 9)
+    pipeline = Pipeline("O2")
+    optimized = pipeline.optimize(graph(lambda x: O.nn.relu(ACROSS_ROWS.op(x, weight)), x.shape), HOST)
+    ((name, choices),) = ((name, c) for name, c in choices_in(optimized).items() if c.template == "conv2d")
+    assert {c["tile"] for c in choices.candidates} >= {5, 7, 9, 12}  # of 35 pixels, not of a row's 5
+    for tile in (4, 9):
+        scheduled, _ = schedule_functions(optimized, HOST, parameters={name: {"tile": tile, "blocks": 2}})
+        machine = relax.VirtualMachine(build(pipeline.finish(scheduled, HOST), HOST), tvm.cpu())
+        got = machine["main"](tvm.runtime.tensor(x))[0].numpy()
+        np.testing.assert_allclose(got, np.maximum(ACROSS_ROWS.reference(x, weight), 0), rtol=1e-3, atol=1e-3)

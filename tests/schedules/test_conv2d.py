@@ -9,7 +9,9 @@ from kernel_cases import LEVELS, Kernels, runnable
 from pass_graphs import const, data, emit, graph
 from tvm import relax
 
-from onnxkiln.schedules.conv2d import needed_size, output_size, pack
+from onnxkiln import targets
+from onnxkiln.schedules import conv2d
+from onnxkiln.schedules.conv2d import flat_tile, needed_size, output_size, pack
 
 O = relax.op  # noqa: E741
 CASES = [
@@ -108,6 +110,58 @@ def test_epilogues(shape: tuple) -> None:
     y = convs[1].reference(wide, weights[1]) + biases[1]
     swish = y * np.clip(y + 3, 0, 6) / 6
     close(kernels(x)[0], convs[2].reference(swish.astype("float32"), weights[2]) + biases[2] + x)
+
+
+FLAT = [
+    # convolution, height, width: of tiles that run on from row to row, with and without a copy for the padding
+    (Conv(5, 32, (3, 3), strides=(2, 2), padding=(1, 1, 1, 1)), 13, 13),
+    (Conv(3, 17, (1, 1)), 7, 7),
+    (Conv(6, 16, (1, 1), strides=(2, 3)), 5, 20),
+    (Conv(4, 40, (2, 3), padding=(0, 2, 3, 0), dilation=(2, 1)), 11, 7),
+    (Conv(1, 100, (5, 1)), 17, 1),
+    (Conv(2, 48, (3, 3), padding=(1, 1, 1, 1), dilation=(2, 3)), 5, 17),
+    (Conv(6, 10, (3, 3), padding=(1, 1, 1, 1), groups=2), 5, 9),
+]
+
+
+@pytest.mark.parametrize("target", LEVELS[1:])
+@pytest.mark.parametrize("batch", [2, "n"])
+def test_tiles_across_rows(target: str, batch: int | str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bias, activation and residual follow in the same kernel."""
+    if not runnable(target):
+        pytest.skip(f"this machine cannot run {target}")
+    monkeypatch.setattr(conv2d, "FLAT_GAIN", 0.0)
+    weights = [case.weight() for case, *_ in FLAT]
+    biases = [data(1, case.out, 1, 1) for case, *_ in FLAT]
+    outputs = [
+        case.reference(data(1, case.channels, h, w), weight).shape[1:]
+        for (case, h, w), weight in zip(FLAT, weights, strict=True)
+    ]
+
+    def layers(*inputs: relax.Expr) -> list[relax.Expr]:
+        others = inputs[len(FLAT) :]
+        sums = [
+            O.add(O.add(case.op(x, w), const(b)), other)
+            for (case, *_), x, w, b, other in zip(FLAT, inputs, weights, biases, others, strict=False)
+        ]
+        return [O.nn.relu(total) for total in sums]
+
+    shapes = [*((batch, case.channels, h, w) for case, h, w in FLAT), *((batch, *shape) for shape in outputs)]
+    kernels = Kernels(graph(layers, *shapes), target)
+    assert len(kernels.of("conv2d")) == len(FLAT) and all(report.vectorized for report in kernels.reports)
+    for n in (2,) if batch == 2 else (1, 3):
+        arrays = [data(n, *shape[1:]) for shape in shapes]
+        results = zip(FLAT, kernels(*arrays), arrays, weights, biases, arrays[len(FLAT) :], strict=False)
+        for (case, *_), got, x, weight, bias, other in results:
+            close(got, np.maximum(case.reference(x, weight) + bias + other, 0), (n, case))
+
+
+def test_rows_that_tiles_nearly_fill_stay_rows() -> None:
+    v3 = targets.parse("cpu:x86-64-v3")[0]
+    assert flat_tile(7, 7, 512, 2304, v3) == 5
+    assert flat_tile(15, 15, 512, 2304, v3) is None
+    assert flat_tile(1, 49, 512, 2304, v3) is None
+    assert flat_tile("h", 7, 512, 2304, v3) is None and flat_tile(7, "w", 512, 2304, v3) is None
 
 
 @pytest.mark.parametrize("groups", [2, 3])
