@@ -122,6 +122,6 @@ def _step(here: Any, data: Any, base: PrimExpr, tables: Sequence[Any], has_membe
             yes[0] = tirx.const(False, "bool")
             with T.serial(begins[node], ends[node]) as i, T.If(tirx.EQ(members[i], value)), T.Then():
                 yes[0] = tirx.const(True, "bool")
-    with T.If(tirx.all(tirx.isnan(value), missing[node] > 0)), T.Then():
-        yes[0] = tirx.const(True, "bool")
+    with T.If(tirx.isnan(value)), T.Then():  # by the node's own rule, whatever is compared
+        yes[0] = missing[node] > 0
     here[0] = tirx.Select(yes[0], after[node], otherwise[node])

@@ -56,6 +56,7 @@ def test_regressor() -> None:
     cases = [
         _case("TreeEnsembleRegressor", X, n_targets=1, **_forest(9, 4, 1, "target", ["BRANCH_LEQ"])),
         _case("TreeEnsembleRegressor", holes, n_targets=1, **_forest(3, 3, 1, "target", ["BRANCH_LT"])),
+        _case("TreeEnsembleRegressor", holes, n_targets=2, **_forest(4, 4, 2, "target", COMPARISONS[:-1])),
         _case("TreeEnsembleRegressor", X, n_targets=3, base_values=[1.0, 2.0, 3.0], dims="open",
               **_forest(4, 2, 3, "target", COMPARISONS)),
         _aggregated("AVERAGE", 2),
@@ -64,7 +65,23 @@ def test_regressor() -> None:
         _case("TreeEnsembleRegressor", X[:1], n_targets=1, **_forest(1, 0, 1, "target", [])),
     ]  # fmt: skip
     check_cases([by_runtime(case) for case in cases], opset=18, rtol=1e-5)
-    check_cases([by_runtime(cases[0])], opset=18, artifact=True)
+    check_cases([by_runtime(case) for case in (cases[0], cases[2])], opset=18, artifact=True)
+
+
+@pytest.mark.parametrize("mode", COMPARISONS)
+def test_a_missing_value_goes_where_its_node_says(mode: str) -> None:
+    """For BRANCH_NEQ too, where ONNX Runtime takes NaN for a number that differs."""
+    x = np.float32([[np.nan], [1]])
+    cases = []
+    for tracks in (0, 1):
+        forest = _forest(1, 1, 1, "target", [mode])
+        forest["nodes_featureids"], forest["nodes_missing_value_tracks_true"] = [0, 0, 0], [tracks, 0, 0]
+        forest["nodes_values"] = [1.0, 0.0, 0.0]
+        yes, no = forest["target_weights"]
+        at_split = yes if mode in ("BRANCH_LEQ", "BRANCH_GTE", "BRANCH_EQ") else no
+        wanted = np.float32([[yes if tracks else no], [at_split]])
+        cases.append(_case("TreeEnsembleRegressor", x, n_targets=1, expected=[wanted], **forest))
+    check_cases(cases, opset=18)
 
 
 @pytest.mark.parametrize("transform", ["NONE", "LOGISTIC", "SOFTMAX"])
