@@ -1,9 +1,11 @@
 """``scripts/measure.py``: what it measures is measured right, on a tiny artifact, and verdicts follow the promises."""
 
 import json
+import types
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import tiny_artifacts
 
@@ -139,3 +141,51 @@ def test_convolutions_are_measured_against_an_instruction_set(monkeypatch):
     (found,) = convolutions.measure("cpu")
     assert found["gflops"] > 0 and found["limit"] > 0 and found["share"] == found["gflops"] / found["limit"]
     assert "5x5, 4 to 20, 3x3/2" in convolutions.show([found])
+
+
+def test_networks_are_measured_and_checked(monkeypatch):
+    """A network of each kind of open dims; a wrong answer fails it whatever its time, and so does a slow right one."""
+    from conv_networks.catalog import BATCH, FIXED, SIZE, ConvNetwork
+    from measures import networks
+
+    def small(net):
+        return net.classifier(net.squeeze_excite(net.conv("x", 5, 3, 2, act="silu"), 2), 3)
+
+    network = ConvNetwork(small, (1, 3, 9, 7))
+    monkeypatch.setattr(networks, "NETWORKS", {"small": network})
+    monkeypatch.setattr(networks, "SECONDS", 0)
+    assert networks.chosen(["small:size"]) == [(network, SIZE)]
+    assert networks.chosen(["fixed"]) == [(network, FIXED)] and len(networks.chosen([])) == 3
+    with pytest.raises(SystemExit, match="larger"):
+        networks.chosen(["larger"])
+
+    (found,) = networks.measure("small:batch")
+    assert found["kind"] == BATCH and found["problem"] == "" and found["ratio"] == found["ms"] / found["runtime_ms"]
+    monkeypatch.setattr(networks, "alternated", lambda runs: [3.0, 1.0])
+    (found,) = networks.measure("small:fixed")
+    assert not found["passed"] and "over" in networks.show([found])
+    monkeypatch.setattr(networks, "alternated", lambda runs: [1.0, 3.0])
+    monkeypatch.setattr(networks, "_runtime", lambda path: _Wrong())
+    (found,) = networks.measure("small:fixed")
+    assert not found["passed"] and "differ" in networks.line(found)
+
+
+class _Wrong:
+    def run(self, names, feeds):
+        return [np.full((1, 3), 1e3, np.float32)]
+
+    def get_outputs(self):
+        return [types.SimpleNamespace(name="y")]
+
+
+def test_generated_networks_run():
+    """The weights follow from the name; open dims are the model's, and its values stay of a size."""
+    from conv_networks.catalog import NETWORKS
+
+    network = NETWORKS["tcn"]
+    first, again = network.model("size"), network.model("size")
+    dims = first.graph.input[0].type.tensor_type.shape.dim
+    assert first == again and [dim.dim_param for dim in dims] == ["batch", "", "length"]
+    feeds = {"x": np.random.default_rng(0).standard_normal((2, 32, 50), np.float32)}
+    (y,) = onnxruntime.InferenceSession(first.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, feeds)
+    assert y.shape == (2, 10) and np.isfinite(y).all() and y.std() > 0.01
