@@ -37,6 +37,7 @@ def compile(
     log: str | PathLike[str] | None = None,
     shipped_log: bool = True,
     seed: int = 0,
+    precision: str | None = None,
     quantize: str | None = None,
     calibrate: Any = None,
     calibrator: str | None = None,
@@ -72,6 +73,9 @@ def compile(
     its ``name``, how often it ``applied`` (or None), and its ``seconds``. An ``output`` that was made from the same
     model, options, versions and compiler is left as it is: the only stage is then ``UP_TO_DATE``.
 
+    ``precision``, for GPUs, is what products and convolutions multiply on tensor cores: "tf32" or "fp16", with sums in
+    float32.
+
     Kernels are scheduled by the tuning log: ``log`` names its file (None: the user's, or that of $ONNXKILN_LOG; "none":
     no file), ``shipped_log=False`` leaves out the one that comes with the package. ``tune``, "60s" or "200t", is the
     time or the number of measurements to spend on kernels that this machine has not measured yet; ``seed`` decides
@@ -85,6 +89,7 @@ def compile(
         "target": target,
         "shapes": shapes,
         "level": level,
+        "precision": precision,
         "quantize": quantize,
         "calibrate": calibrate,
         "calibrator": calibrator,

@@ -30,7 +30,7 @@ from .passes.plan_memory import activation_bytes
 from .passes.schedule_functions import KernelReport, explain_kernels, schedule_functions
 from .quantization.settings import settings_of
 from .quantizer import quantize as quantize_model
-from .targets import Target, parse
+from .targets import Target, parse, with_precision
 from .tuned_records import open_log
 from .tuner import Tuned, Tuning, tune_module
 from .tuning.budget import Budget, parse_budget
@@ -51,6 +51,7 @@ def compile(
     log: str | None = None,
     shipped_log: bool = True,
     seed: int = 0,
+    precision: str | None = None,
     quantize: str | None = None,
     calibrate: Any = None,
     calibrator: str | None = None,
@@ -73,7 +74,7 @@ def compile(
 
     ``shapes`` maps input names to dims: an int fixes one, a ``DimRange`` bounds it, a str names it. ``dump_ir`` is a
     folder for the module after each pass. ``outputs`` names values of the graph to give instead of its own outputs.
-    ``quantize`` to ``improve`` are those of ``quantization.settings``;
+    ``precision`` is as ``targets.with_precision`` takes it, ``quantize`` to ``improve`` as ``quantization.settings``;
     ``save_calibration`` is a file for what calibration found. ``max_bytes`` bounds what the model's tensors take.
     ``reports`` is a list that gets each pass's name, how often it applied, and its seconds. ``tune`` is a budget such
     as "60s" or "200t"; ``log`` the tuning log's path, "none", or None for the user's; ``tuned`` is a list that gets,
@@ -81,13 +82,13 @@ def compile(
     Raises KilnError: UsageError, ModelError, InputError (calibration data), LogError, CompileError, ToolchainError.
     """
     budget = None if tune is None else parse_budget(tune)
-    targets = parse(target)
+    targets = with_precision(parse(target), precision)
     _check_gpus(targets, tune=tune, quantize=quantize)
     settings = settings_of(quantize, calibrate, calibrator, exclude, max_drop, metric, improve)
     steps_for(level)
     check_output(Path(output), force)
     asked = describe_request(
-        target, shapes, level, quantize=quantize, calibrate=calibrate, calibrator=calibrator,
+        target, shapes, level, precision=precision, quantize=quantize, calibrate=calibrate, calibrator=calibrator,
         exclude=list(exclude), max_drop=None if max_drop is None else str(max_drop), metric=metric,
         improve=list(improve), include_runtime=include_runtime, outputs=None if outputs is None else list(outputs),
     )  # fmt: skip

@@ -72,7 +72,8 @@ class Target:
 
     ``name`` is the user's word; ``features`` are those beyond the level ``isa``; ``threads`` the physical cores;
     ``l1`` and ``l2`` the data caches of one core, in bytes. With ``gpus``, oldest first, the model is compiled for each
-    of them, and the rest describes the host that starts the kernels.
+    of them, and the rest describes the host that starts the kernels. ``precision`` is what products on a GPU compute
+    with: "fp32", or on tensor cores "tf32" or "fp16", sums in float32.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Target:
     l2: int
     features: tuple[str, ...] = ()
     gpus: tuple[Gpu, ...] = ()
+    precision: str = "fp32"
 
     @property
     def mcpu(self) -> str:
@@ -146,6 +148,26 @@ def parse(text: str) -> list[Target]:
             )
         seen[target.isa.name] = target.name
     return targets
+
+
+PRECISIONS = ("fp16", "tf32")
+
+
+def with_precision(targets: list[Target], precision: str | None) -> list[Target]:
+    """The targets, whose GPUs multiply in ``precision`` on tensor cores; None changes nothing.
+
+    Raises UsageError for processors, for an unknown precision, and for tf32 on GPUs before sm_80, which have none.
+    """
+    if precision is None:
+        return targets
+    if precision not in PRECISIONS:
+        raise UsageError(f"unknown precision {precision!r}", hint=f"use one of {', '.join(PRECISIONS)}")
+    if not all(target.is_gpu for target in targets):
+        raise UsageError(f"precision {precision} is for GPUs only", hint="leave it out, or compile for --target cuda")
+    old = [gpu.name for target in targets for gpu in target.gpus if gpu.number < 80]
+    if precision == "tf32" and old:
+        raise UsageError(f"{', '.join(old)} has no tf32", hint="leave it out of the target, or use --precision fp16")
+    return [replace(target, precision=precision) for target in targets]
 
 
 def _parse_one(name: str, text: str) -> Target:

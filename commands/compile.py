@@ -50,6 +50,11 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         choices=["O0", "O1", "O2", "O3"],
         help="O0 nothing, O1 clean-up, O2 all that keeps fp32 accuracy, O3 approximations (default: O2)",
     )
+    parser.add_argument(
+        "--precision",
+        choices=["fp16", "tf32"],
+        help="for GPUs: what products and convolutions multiply on tensor cores, sums in fp32 (default: fp32, on none)",
+    )
     add_quantization_options(parser)
     parser.add_argument("--dump-ir", type=Path, metavar="DIR", help="write the module after each pass into DIR")
     parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
@@ -101,6 +106,7 @@ def execute(options: argparse.Namespace) -> int:
             target=options.target,
             shapes=shapes or None,
             level=options.level,
+            precision=options.precision,
             quantize=options.quantize,
             calibrate=options.calibrate,
             calibrator=options.calibrator,

@@ -8,12 +8,14 @@ known. With symbolic sizes narrowing leaves functions half done, and later passe
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import tvm
 import tvm_ffi
 from tvm import s_tir, tirx
 from tvm.tirx.compilation_pipeline import finalize_device_passes, finalize_host_passes
 
+from ..schedules.gpu.tensor_intrinsics import MARK, with_tensor_cores
 from ..targets import Target
 from .guard_launches import guard_launches
 from .keep_rounding import keep_rounding
@@ -33,6 +35,7 @@ def _passes() -> list[tvm.transform.Pass]:
         s_tir.transform.ConvertBlocksToOpaque(),
         s_tir.transform.LiftThreadBinding(),
         s_tir.transform.ManifestSharedMemoryLocalStage(),
+        s_tir.transform.StmtSimplify(),  # else modulos hide how little of a buffer is in use at a time
         s_tir.transform.CompactBufferAllocation(),
         s_tir.transform.LowerAutoCopy(),
         s_tir.transform.UnifyThreadBinding(),
@@ -50,7 +53,7 @@ def _passes() -> list[tvm.transform.Pass]:
         tirx.transform.VectorizeLoop(True),
         s_tir.transform.InjectVirtualThread(),
         s_tir.transform.InjectDoubleBuffer(),
-        tirx.transform.StorageRewrite(),
+        _reuse_storage(),
         s_tir.transform.HoistIfThenElse(),
         tirx.transform.UnrollLoop(),
         s_tir.transform.RenormalizeSplitPattern(),
@@ -89,7 +92,7 @@ def cuda_source(device: tvm.IRModule, target: tvm.target.Target) -> str:
     before = os.environ.get(_KEEP_SOURCE)
     os.environ[_KEEP_SOURCE] = "1"
     try:
-        return tvm_ffi.get_global_func("target.build.cuda")(device, target).inspect_source("cuda")
+        return with_tensor_cores(tvm_ffi.get_global_func("target.build.cuda")(device, target).inspect_source("cuda"))
     finally:
         if before is None:
             del os.environ[_KEEP_SOURCE]
@@ -110,15 +113,27 @@ def _is_host(function: tirx.PrimFunc) -> bool:
 
 
 def _narrow_indices() -> tvm.transform.Pass:
-    narrow = tirx.transform.NarrowDataType(32)
+    return _only("kiln.NarrowIndices", tirx.transform.NarrowDataType(32), lambda function: not is_symbolic(function))
 
-    @tvm.transform.module_pass(opt_level=0, name="kiln.NarrowIndices")
+
+def _reuse_storage() -> tvm.transform.Pass:
+    """Where tensor cores read shared memory, its pointers are typed, and a buffer can't take another's place."""
+    rewrite = tirx.transform.StorageRewrite()
+    return _only("kiln.ReuseStorage", rewrite, lambda function: not (function.attrs and MARK in function.attrs))
+
+
+def _only(
+    name: str, inner: tvm.transform.Pass, applies: Callable[[tirx.PrimFunc], bool]
+) -> tvm.transform.Pass:
+    """``inner`` for those functions of a module that it applies to."""
+
+    @tvm.transform.module_pass(opt_level=0, name=name)
     def run(mod: tvm.IRModule, _context: tvm.transform.PassContext) -> tvm.IRModule:
-        static = {gv: f for gv, f in mod.functions.items() if isinstance(f, tirx.PrimFunc) and not is_symbolic(f)}
-        narrowed = narrow(tvm.IRModule(static, attrs=mod.attrs))
+        chosen = {gv: f for gv, f in mod.functions.items() if isinstance(f, tirx.PrimFunc) and applies(f)}
+        changed = inner(tvm.IRModule(chosen, attrs=mod.attrs))
         result = mod.clone()
-        for gv in static:
-            result.update_func(gv, narrowed[gv.name_hint])
+        for gv in chosen:
+            result.update_func(gv, changed[gv.name_hint])
         return result
 
     return run

@@ -26,6 +26,7 @@ from .lift_conv1d import lift_conv1d
 from .mark_resizing import mark_resizing
 from .merge_functions import merge_functions
 from .name_dims import name_dims
+from .narrow_operands import narrow_operands
 from .order_bindings import order_bindings
 from .order_scalars import order_scalars
 from .outline_branches import outline_branches
@@ -94,6 +95,7 @@ PIPELINE: tuple[Step, ...] = (
     Step("copy_aliased_outputs", "O0", _counted(copy_aliased_outputs)),
     Step("fuse_attention", "O2", fuse_attention, ("cpu",)),
     Step("drop_absorbed", "O2", _tvm(T.DeadCodeElimination())),
+    Step("narrow_operands", "O0", narrow_operands, ("gpu",)),
     Step("select_kernels", "O1", select_kernels, ("cpu",)),
     Step("legalize", "O0", lambda mod, target: (legalize(mod, target), None)),
     Step("name_dims", "O1", _counted(name_dims)),  # before fusion, which compares dims by structure

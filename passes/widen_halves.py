@@ -35,7 +35,7 @@ def widen_halves(mod: tvm.IRModule, name: str) -> tuple[tvm.IRModule, int]:
         operands = [_widened(build, wide, arg) for arg in call.args]
         result = tvm.ir.Call(call.op, operands, call.attrs, call.ty_args)
         if call.attrs.out_dtype != "float32":
-            result = relax.op.astype(build.emit(_in_float32(call, operands)), dtype_of(binding.var))
+            result = relax.op.astype(build.emit(in_float32(call, operands)), dtype_of(binding.var))
         build.bind(binding.var, result)
     return build.finish(function), widened
 
@@ -53,7 +53,7 @@ def _widened(build: BindingBuilder, wide: dict[relax.Expr, relax.Expr], operand:
     return wide[operand]
 
 
-def _in_float32(call: relax.Call, operands: list[relax.Expr]) -> relax.Call:
+def in_float32(call: relax.Call, operands: list[relax.Expr]) -> relax.Call:
     """The call with sums in float32, where it had asked for 16-bit ones."""
     if op_name(call) == "relax.matmul":
         return relax.op.matmul(*operands, "float32")

@@ -90,7 +90,7 @@ def _launch(name: str, parameters: str, text: str) -> str:
     start = text.index(f" {name}(", text.index(f" {name}(") + 1)  # the definition, after the declaration
     end = text.find("\nextern", start)
     body = text[start : end if end > 0 else len(text)]
-    gives_way = "true" if re.search(r"__sync|__shfl", body) else "false"
+    gives_way = "true" if re.search(r"__sync|__shfl|kiln_product", body) else "false"
     return (
         f'extern "C" void launch_{name}(const unsigned* grid, const unsigned* block, unsigned, void** arguments) '
         f"{{ emulator::run(grid, block, {gives_way}, [=] {{ {name}({arguments}); }}); }}"
@@ -139,10 +139,12 @@ def run_emulated(
     return results
 
 
-def check_emulated(cases: Sequence[Case], folder: Path, rtol: float = 1e-4, atol: float = 1e-5) -> Path:
+def check_emulated(
+    cases: Sequence[Case], folder: Path, rtol: float = 1e-4, atol: float = 1e-5, **options: object
+) -> Path:
     """Compile all cases as one model, run it with threads in both orders, and compare with the reference evaluator."""
     model, feeds, references = joined(cases, 20)
-    artifact, kernels = compile_emulated(model, folder, machine_code=False)
+    artifact, kernels = compile_emulated(model, folder, machine_code=False, **options)
     for order in ({}, {"EMULATOR_REVERSE": "1"}):
         (found,) = run_emulated(artifact, kernels, [feeds], folder, **order)
         for output, result, reference in zip(model.graph.output, found, references, strict=True):

@@ -160,3 +160,15 @@ def test_full_width_vectors_come_out(name: str, register: str, absent: str, tmp_
     body = text[text.index("<__tvm_ffi_plain>:") :]
     assert register in body
     assert not absent or absent not in body
+
+
+def test_precision_is_for_gpus_that_have_it() -> None:
+    gpus = targets.parse("cuda:sm_75,sm_90")
+    assert [one.precision for one in targets.with_precision(gpus, "fp16")] == ["fp16"]
+    assert targets.with_precision(gpus, None) == gpus
+    with pytest.raises(UsageError, match="sm_75 has no tf32"):
+        targets.with_precision(gpus, "tf32")
+    with pytest.raises(UsageError, match="for GPUs only"):
+        targets.with_precision(targets.parse("cpu"), "fp16")
+    with pytest.raises(UsageError, match="unknown precision 'int4'"):
+        targets.with_precision(gpus, "int4")

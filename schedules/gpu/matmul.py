@@ -15,7 +15,10 @@ from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir import dlight as dl
 
+from ...targets import Target
 from ..blocks import all_blocks, as_int, is_spatial, split_loops
+
+VERSION = 1
 
 _FULL = 200
 """Blocks that keep a GPU busy: about two for each of the A100's 108 processors."""
@@ -62,27 +65,31 @@ class TiledMatmul(dl.gpu.Matmul):
         )
 
 
-def schedule_matmul(function: tirx.PrimFunc, _target: tvm.target.Target) -> tirx.PrimFunc | None:
-    """The scheduled function, None where it is no product. Raises what dlight raises."""
-    tile = choose_tile(function)
+def schedule_matmul(function: tirx.PrimFunc, target: Target, tile: int | None = None) -> tirx.PrimFunc | None:
+    """The scheduled function with the tile TILES[tile] (None: the default); None where it is no product.
+
+    Raises what dlight raises.
+    """
+    tile = default(function, target) if tile is None else tile
     plain = tvm.target.Target({"kind": "cuda", "arch": _BEFORE_TENSOR_CORES})
-    schedule = TiledMatmul(tile).apply(function, plain, False) if tile else None
+    schedule = TiledMatmul(TILES[tile]).apply(function, plain, False) if tile is not None else None
     return _leave_unrolling(schedule.mod["main"]) if isinstance(schedule, Schedule) else None
 
 
-def choose_tile(function: tirx.PrimFunc) -> Tile | None:
-    """The largest tile that keeps a GPU busy; None for a function with no reduction or several."""
+def default(function: tirx.PrimFunc, _target: Target) -> int | None:
+    """The index in TILES of the largest tile that keeps a GPU busy; None for no reduction, or several."""
     schedule = Schedule(tvm.IRModule({"main": function}))
     reductions = [block for block in all_blocks(schedule) if not is_spatial(schedule, block)]
     if len(reductions) != 1:
         return None
     sizes = [as_int(schedule.get(loop).extent) for loop in split_loops(schedule, reductions[0])[0]]
     if not sizes or sizes[-1] is None or None in sizes[:-1]:
-        return TILES[1]
+        return 1
     rows = 1
     for size in sizes[:-1]:
         rows *= size or 1
-    return next((tile for tile in TILES if tile.blocks(rows, sizes[-1]) >= _FULL), TILES[-1])
+    full = (index for index, tile in enumerate(TILES) if tile.blocks(rows, sizes[-1]) >= _FULL)
+    return next(full, len(TILES) - 1)
 
 
 def _leave_unrolling(function: tirx.PrimFunc) -> tirx.PrimFunc:

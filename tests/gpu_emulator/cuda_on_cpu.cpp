@@ -6,6 +6,7 @@ namespace emulator {
 std::vector<Fiber> fibers;
 size_t running;
 unsigned char slots[1024][16];
+unsigned operands[1024][6];
 
 static ucontext_t scheduler;
 static const std::function<void()>* body;

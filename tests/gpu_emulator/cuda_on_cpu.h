@@ -126,3 +126,60 @@ inline half hrsqrt(half x) { return (half)(1 / sqrtf((float)x)); }
 inline half htanh(half x) { return (half)tanhf((float)x); }
 inline half __habs(half x) { return (half)fabsf((float)x); }
 #endif
+
+// What the instructions of tensor cores compute, by the tables of the PTX ISA ("Matrix fragments for mma.m16n8k16" with
+// .f16, and "... mma.m16n8k8" with .tf32): a lane shows what it holds, and finds in its warp what its sums need.
+#define KILN_MMA_DESCRIBED
+namespace emulator {
+extern unsigned operands[1024][6];
+
+inline void show(const unsigned* a, const unsigned* b) {
+  memcpy(operands[running], a, 16);
+  memcpy(operands[running] + 4, b, 8);
+  give_way(READY);
+}
+
+template <typename Element>
+void multiply(float* c, int depth, Element element) {
+  unsigned group = running % 32 / 4, pair = running % 4 * 2;
+  float sums[4];
+  for (int i = 0; i < 4; i++) {
+    unsigned row = group + (i >= 2 ? 8 : 0), column = pair + (i & 1);
+    double sum = c[i];
+    for (int k = 0; k < depth; k++) sum += (double)element(true, row, k) * element(false, column, k);
+    sums[i] = (float)sum;
+  }
+  give_way(READY);
+  memcpy(c, sums, sizeof sums);
+}
+}  // namespace emulator
+inline void kiln_mma_f16(float* c, const unsigned* a, const unsigned* b) {
+  emulator::show(a, b);
+  emulator::multiply(c, 16, [](bool of_a, unsigned line, unsigned k) {
+    const unsigned* held = emulator::operands[emulator::running / 32 * 32 + line % 8 * 4 + k % 8 / 2];
+    unsigned word = of_a ? held[(line >= 8 ? 1 : 0) + (k >= 8 ? 2 : 0)] : held[4 + (k >= 8 ? 1 : 0)];
+    unsigned short bits = (unsigned short)(k % 2 ? word >> 16 : word);
+    _Float16 value;
+    memcpy(&value, &bits, 2);
+    return (float)value;
+  });
+}
+inline void kiln_mma_tf32(float* c, const unsigned* a, const unsigned* b) {
+  emulator::show(a, b);
+  emulator::multiply(c, 8, [](bool of_a, unsigned line, unsigned k) {
+    const unsigned* held = emulator::operands[emulator::running / 32 * 32 + line % 8 * 4 + k % 4];
+    unsigned word = of_a ? held[(line >= 8 ? 1 : 0) + (k >= 4 ? 2 : 0)] : held[4 + (k >= 4 ? 1 : 0)];
+    if (word & 0x1fff) {
+      fprintf(stderr, "an operand is not rounded to tf32\n");
+      abort();
+    }
+    float value;
+    memcpy(&value, &word, 4);
+    return value;
+  });
+}
+inline unsigned kiln_to_tf32(float value) {  // to nearest, ties away from zero: ten bits stay of the fraction
+  unsigned bits;
+  memcpy(&bits, &value, 4);
+  return (bits & 0x7f800000) == 0x7f800000 ? bits & ~0x1fffu : (bits + 0x1000) & ~0x1fffu;
+}

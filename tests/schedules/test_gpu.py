@@ -13,9 +13,9 @@ from tvm import te
 
 from onnxkiln import targets
 from onnxkiln.artifacts.opening import OpenArtifact
+from onnxkiln.schedules.gpu import matmul
 from onnxkiln.schedules.gpu.bound import is_bound
 from onnxkiln.schedules.gpu.dispatch import schedule_for_gpu
-from onnxkiln.schedules.gpu.matmul import TILES, choose_tile
 from onnxkiln.schedules.gpu.rows import reduces_rows
 
 RANDOM = np.random.default_rng(0)
@@ -136,9 +136,9 @@ def window(size: int) -> tvm.tirx.PrimFunc:
 
 
 def test_large_products_get_large_tiles() -> None:
-    assert choose_tile(product(4096, 64, 4096)) == TILES[0]
-    assert choose_tile(product(64, 64, 64)) == TILES[-1]
-    assert choose_tile(product(196, 64, 512)) == TILES[-1]
+    assert matmul.default(product(4096, 64, 4096), TARGET) == 0
+    assert matmul.default(product(64, 64, 64), TARGET) == len(matmul.TILES) - 1
+    assert matmul.default(product(196, 64, 512), TARGET) == len(matmul.TILES) - 1
 
 
 def test_windows_are_no_rows() -> None:
