@@ -30,11 +30,17 @@ def build_kernel(function: str, target: Mapping[str, Any], parameters: Mapping[s
     """Schedule ``function`` (TVM's JSON) with the template's ``parameters`` and write the library ``path``, with
     ``main`` in it."""
     machine = Target(**{**target, "isa": ISAS[target["isa"]], "features": tuple(target["features"])})
-    scheduled = schedule_with(tvm.ir.load_json(function), machine, parameters).function
+    scheduled = schedule_with(_loaded(function), machine, parameters).function
     module = tvm.IRModule({"main": scheduled.with_attr("global_symbol", "main")})
     finished = Pipeline("O2").finish(module, machine)
     link(build_functions(finished, machine), machine, Path(path), _pool(find_compiler(machine)))
     return path
+
+
+@functools.lru_cache(maxsize=4)
+def _loaded(function: str) -> Any:
+    """A kernel's candidates come one after the other; reading it takes a tenth of building one."""
+    return tvm.ir.load_json(function)
 
 
 @functools.cache

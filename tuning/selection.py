@@ -18,6 +18,10 @@ from .record import Record
 CONFIRMED = 3
 """Measurements that make a candidate's median worth more than any single one."""
 
+TIED = 1.01
+"""Latencies this close are taken for equal, and what was measured first is taken: the template's own choice, where it
+is among them. So noise changes nothing, and never to the worse."""
+
 Candidate = tuple[Any, ...]
 
 
@@ -48,7 +52,8 @@ def ranked(records: Iterable[Record], refuted: Collection[Candidate] = ()) -> di
     """Seconds of each candidate that may be chosen, of one workload's records on one machine, best first.
 
     The median of a candidate's measurements counts; those measured ``CONFIRMED`` times or, where none was, as often as
-    any, go before the others. ``refuted``: candidates that were found wrong elsewhere.
+    any, go before the others; of those ``TIED`` with the best the one that was measured first is the first.
+    ``refuted``: candidates that were found wrong elsewhere.
     """
     groups: dict[Candidate, list[Record]] = defaultdict(list)
     for record in records:
@@ -61,6 +66,9 @@ def ranked(records: Iterable[Record], refuted: Collection[Candidate] = ()) -> di
     enough = min(CONFIRMED, max(map(len, times.values()), default=0))
     known = {candidate: statistics.median(each) for candidate, each in times.items()}
     order = sorted(known, key=lambda one: (len(times[one]) < enough, known[one], repr(one)))
+    equals = [one for one in order if len(times[one]) >= enough and known[one] <= TIED * known[order[0]]]
+    if equals:
+        order.insert(0, min(equals, key=lambda one: (min(record.when for record in groups[one]), order.index(one))))
     return {candidate: known[candidate] for candidate in order}
 
 

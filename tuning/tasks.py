@@ -19,8 +19,11 @@ from ..schedules.choices import Choices, choices_of
 from ..schedules.retile import AXIS, tile_of, tiled_length
 from ..schedules.template import Parameters
 from ..targets import Target
-from .sizes import SizedGraph, bind, evaluate_with
+from .sizes import UNBOUNDED, SizedGraph, bind, evaluate_with
 from .workload import workload_of
+
+Sites = list[tuple[relax.Call, set[Any]]]
+"""Calls of one kernel, each with the variables known to hold weights there."""
 
 
 @dataclass(frozen=True)
@@ -80,17 +83,13 @@ class Task:
 def tasks_of(mod: tvm.IRModule, target: Target, contract: Contract) -> list[Task]:
     """The tasks of an optimized, unscheduled module, in the order of their first call."""
     sites = _call_sites(mod)
-    graphs = [SizedGraph(mod, contract), SizedGraph(mod, contract, many=True)]
+    choices = {name: choices_of(mod[name], target) for name in sites}
+    sites = {name: calls for name, calls in sites.items() if len(getattr(choices[name], "candidates", ())) > 1}
     tasks: dict[str, Task] = {}
-    for name, calls in sites.items():
-        function = mod[name]
-        choices = choices_of(function, target)
-        if choices is None or len(choices.candidates) < 2:
-            continue
-        arguments = [
-            _largest([_arguments(function, call, weights, graph) for call, weights in calls]) for graph in graphs
-        ]
-        task = _task(name, function, choices, arguments, len(calls))
+    for name, arguments in _sized_arguments(mod, contract, sites).items():
+        function, calls, its = mod[name], sites[name], choices[name]
+        assert its is not None
+        task = _task(name, function, its, arguments, len(calls))
         task = replace(task, results=len(list(_results(calls[0][0].ty_args[0]))))
         known = tasks.get(task.workload)
         if known is not None:
@@ -99,13 +98,30 @@ def tasks_of(mod: tvm.IRModule, target: Target, contract: Contract) -> list[Task
     return list(tasks.values())
 
 
+def _sized_arguments(
+    mod: tvm.IRModule, contract: Contract, sites: Mapping[str, Sites]
+) -> dict[str, list[tuple[Argument, ...]]]:
+    """For each kernel its arguments at the sizes to measure with, at one and at several rows of an open batch."""
+    sized: dict[str, list[tuple[Argument, ...]]] = {}
+    for unbounded in UNBOUNDED:
+        graphs = [SizedGraph(mod, contract, many, unbounded) for many in (False, True)]
+        found = {
+            name: [_largest([_arguments(mod[name], *call, graph) for call in calls]) for graph in graphs]
+            for name, calls in sites.items()
+        }
+        sized = sized or found
+        if not any(0 in argument.shape for sets in found.values() for one in sets for argument in one):
+            return found
+    return sized
+
+
 @visitor
 class _Sites(PyExprVisitor):
     """Calls of kernels, each with the variables known to hold weights there."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.calls: dict[str, list[tuple[relax.Call, set[Any]]]] = {}
+        self.calls: dict[str, Sites] = {}
         self.weights: set[Any] = set()
 
     def visit_var_binding_(self, binding: relax.VarBinding) -> None:
@@ -129,7 +145,7 @@ def _reads_weights(call: relax.Call) -> bool:
     return getattr(call.args[1], "name", "") == "weights"
 
 
-def _call_sites(mod: tvm.IRModule) -> dict[str, list[tuple[relax.Call, set[Any]]]]:
+def _call_sites(mod: tvm.IRModule) -> dict[str, Sites]:
     sites = _Sites()
     for function in mod.functions.values():
         if isinstance(function, relax.Function):

@@ -40,6 +40,15 @@ def test_what_was_confirmed_goes_before_what_was_lucky_once():
     assert list(ranked([*confirmed, at(B, 1), at(C, 3)]).values()) == [6e-3, 1e-3, 3e-3]
 
 
+def test_of_equals_within_the_noise_the_first_measured_is_taken():
+    default = at(A, 1.005, when="2026-01-01T00:00:00Z")
+    assert best([at(B, 1, when="2026-02-01T00:00:00Z"), default]).parameters == A
+    assert best([at(B, 1, when="2025-12-01T00:00:00Z"), default]).parameters == B
+    assert best([at(B, 0.98, when="2026-02-01T00:00:00Z"), default]).parameters == B
+    confirmed = [at(B, 1, when="2026-02-01T00:00:00Z")] * 3
+    assert best([*confirmed, default]).parameters == B  # measured once counts less
+
+
 def test_what_was_ever_wrong_is_never_chosen_on_any_machine():
     good = at(A, 1, when="2026-02-01T00:00:00Z")
     wrong = failed(A, "wrong", machine="another", when="2026-01-01T00:00:00Z")

@@ -4,10 +4,10 @@ import pytest
 import tuning_cases as cases
 from conv_cases import Conv
 from pass_graphs import const, data, graph
-from tvm import relax
+from tvm import relax, tirx
 
 from onnxkiln.contract import DimRange
-from onnxkiln.tuning.sizes import representative_sizes
+from onnxkiln.tuning.sizes import SizedGraph, representative_sizes
 from onnxkiln.tuning.tasks import tasks_of
 
 
@@ -68,3 +68,32 @@ def test_winograd_is_an_algorithm_of_its_own_by_the_size_of_its_tiles(channels):
     transformed = max(task.arguments[0], key=lambda argument: argument.is_weight).shape
     assert task.algorithm == f"winograd_f{transformed[0] - 2}" and transformed[0] == transformed[1]
     assert {t.algorithm for t in cases.tasks(12)} == {"direct"}
+
+
+def test_an_unbounded_dim_is_large_enough_for_every_kernel_to_have_work():
+    """A window of 200 samples fits into no 128."""
+    case = Conv(32, 32, (1, 200))
+
+    def network(x):
+        rows = cases.emit(relax.op.permute_dims(cases.emit(relax.op.expand_dims(x, 1)), [0, 3, 1, 2]))
+        return case.op(rows, case.weight())
+
+    mod, _ = cases.optimized(graph(network, (1, "w", 32)))
+    (task,) = tasks_of(mod, cases.HOST, cases.contract_of([1, "w", 32]))
+    assert task.arguments[0][-1].shape == (1, 1, 256 - 199, 32)
+
+
+def test_functions_that_are_called_have_the_sizes_of_their_calls():
+    """The branches of an If are functions of their own, with dims of their own."""
+    m, n = tirx.Var("m", "int64"), tirx.Var("n", "int64")
+    builder = relax.BlockBuilder()
+    inner = relax.Var("y", relax.TensorType((m, 64), "float32"))
+    with builder.function("branch", [inner]):
+        builder.emit_func_output(builder.emit(relax.op.nn.relu(inner)))
+    x = relax.Var("x", relax.TensorType((n + 1, 64), "float32"))
+    outer = relax.Var("z", relax.TensorType((n, 64), "float32"))
+    with builder.function("main", [outer, x]):
+        builder.emit_func_output(builder.emit(relax.Call(builder.get().get_global_var("branch"), [x])))
+    contract = cases.contract_of(["n", 64], n=DimRange(1, 77))
+    assert SizedGraph(builder.get(), contract).evaluate(m * 2) == 2 * (1 + 1)
+    assert SizedGraph(builder.get(), contract, many=True).evaluate(m * 2) == 2 * (8 + 1)
