@@ -59,7 +59,8 @@ def rank_of(expr: relax.Expr) -> int:
     return -1 if shape is None else len(shape)
 
 
-def _call(call: relax.Call, args: Sequence[relax.Expr], **changed: Any) -> relax.Call:
+def with_attributes(call: relax.Call, args: Sequence[relax.Expr], **changed: Any) -> relax.Call:
+    """The call of other arguments, with those of its attributes that are given changed."""
     attrs = call.attrs
     if changed:
         names = [field.name for field in attrs.__class__.__tvm_ffi_type_info__.fields]
@@ -109,7 +110,7 @@ def _elementwise(layouts: Layouts, call: relax.Call) -> Result | None:
     if moved is None:
         return None
     rest = [arg for arg in call.args if not isinstance(arg.ty, relax.TensorType)]
-    return Result(_call(call, [*moved, *rest]))
+    return Result(with_attributes(call, [*moved, *rest]))
 
 
 def _pool(layouts: Layouts, call: relax.Call) -> Result | None:
@@ -147,6 +148,28 @@ def _concat(layouts: Layouts, call: relax.Call) -> Result | None:
     return None if moved is None else Result(relax.op.concat(moved, axis_to_last(int(call.attrs.axis), rank)))
 
 
+def _pad(layouts: Layouts, call: relax.Call) -> Result | None:
+    (data,) = call.args
+    rank = rank_of(data)
+    if rank not in LAYOUTS or not layouts.is_last(data):
+        return None
+    widths = list(call.attrs.pad_width)
+    moved = [int(width) for axis in to_last(rank) for width in widths[2 * axis : 2 * axis + 2]]
+    return Result(with_attributes(call, [layouts.last[data]], pad_width=moved))
+
+
+def _strided_slice(layouts: Layouts, call: relax.Call) -> Result | None:
+    data, axes = call.args[0], call.args[1]
+    rank = rank_of(data)
+    if rank not in LAYOUTS or not layouts.is_last(data) or not isinstance(axes, relax.Tuple):
+        return None
+    moved = [axis_to_last(int(axis.value), rank) for axis in axes.fields]
+    begins, ends, *strides = call.args[2:]
+    inbound = bool(call.attrs.assume_inbound)
+    sliced = relax.op.strided_slice(layouts.last[data], moved, begins, ends, *strides, assume_inbound=inbound)
+    return Result(sliced)
+
+
 def _permute_dims(layouts: Layouts, call: relax.Call) -> Result | None:
     """A transpose of a channels-last value is another transpose of its twin, or nothing at all."""
     (data,) = call.args
@@ -182,7 +205,7 @@ def _resize(layouts: Layouts, call: relax.Call) -> Result | None:
     data = call.args[0]
     if not layouts.is_last(data) or call.attrs.layout != "NCHW":
         return None
-    return Result(_call(call, [layouts.last[data], *call.args[1:]], layout="NHWC"))
+    return Result(with_attributes(call, [layouts.last[data], *call.args[1:]], layout="NHWC"))
 
 
 def _call_tir(layouts: Layouts, call: relax.Call) -> Result | None:
@@ -209,6 +232,8 @@ RULES: dict[str, Rule] = {
     "relax.nn.conv2d": _conv2d,
     "relax.nn.conv3d": _conv3d,
     "relax.concat": _concat,
+    "relax.nn.pad": _pad,
+    "relax.strided_slice": _strided_slice,
     "relax.permute_dims": _permute_dims,
     "relax.reshape": _reshape,
     "relax.nn.softmax": _softmax,

@@ -1,7 +1,8 @@
 """1-D convolutions as 2-D ones of height 1, so that one layout and one template serve both.
 
 2-D ones over a width of 1, as some exporters write them, are laid down: templates tile the width. One forward sweep: a
-convolution's twin goes on through the elementwise operators behind it; going back is a view and costs nothing.
+convolution's twin goes on through the elementwise operators behind it, and through those that ``line_rules`` has over
+one axis; going back is a view and costs nothing.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from tvm import relax
 from .bindings import BindingBuilder, bindings_of, each_function
 from .constants import array_of, as_array, constant, dims_of, is_constant, op_name, shape_of
 from .layout_rules import ELEMENTWISE
+from .line_rules import RULES, is_ruled, operands
 
 
 class _Lifted:
@@ -36,9 +38,15 @@ class _Lifted:
             return constant(array.reshape(lifted))
         return self.build.emit(relax.op.reshape(expr, lifted), "lifted")
 
-    def set(self, var: relax.Var, twin: relax.Expr) -> None:
-        self.twins[var] = self.build.emit(twin, f"{var.name}_2d")
-        self.build.bind(var, relax.op.reshape(self.twins[var], var.ty.shape))
+    def has(self, expr: relax.Expr) -> bool:
+        return isinstance(expr, relax.Var) and expr in self.twins
+
+    def set(self, var: relax.Var, expr: relax.Expr) -> None:
+        """``var`` from its twin, a view of it; where an axis went, there is no twin to go on with."""
+        twin = self.build.emit(expr, f"{var.name}_2d")
+        if len(dims_of(var)) > 2:
+            self.twins[var] = twin
+        self.build.bind(var, relax.op.reshape(twin, var.ty.shape))
 
 
 @each_function
@@ -56,6 +64,8 @@ def lift_conv1d(mod: tvm.IRModule, name: str) -> tuple[tvm.IRModule, int]:
             rank = len(shape_of(value) or ())
             tensors = [lifted.get(arg, rank) for arg in value.args]
             lifted.set(binding.var, tvm.ir.Call(value.op, tensors, value.attrs, value.ty_args))
+        elif is_ruled(value) and any(lifted.has(operand) for operand in operands(value)):
+            lifted.set(binding.var, RULES[op_name(value)](value, lambda operand: lifted.get(operand, 3)))
         else:
             lifted.build.keep(binding)
     return lifted.build.finish(function), count
@@ -77,7 +87,7 @@ def _is_line(call: relax.Expr) -> bool:
 def _follows(lifted: _Lifted, call: relax.Call) -> bool:
     """Whether an operand has a twin, and every other one can have one."""
     dims = shape_of(call)
-    if dims is None or not any(isinstance(arg, relax.Var) and arg in lifted.twins for arg in call.args):
+    if dims is None or not any(lifted.has(arg) for arg in call.args):
         return False
     shapes = [shape_of(arg) for arg in call.args if isinstance(arg.ty, relax.TensorType)]
     if len(shapes) != len(call.args) or None in shapes or any(0 in (shape or []) for shape in [dims, *shapes]):

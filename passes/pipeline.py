@@ -19,6 +19,7 @@ from .explain_fusion import explain_fusion
 from .explanations import Explanations, listening
 from .fold_affine import fold_affine
 from .fold_constants import fold_constants
+from .fold_padding import fold_padding
 from .fuse_attention import fuse_attention
 from .integer_arithmetic import integer_arithmetic
 from .legalize import legalize
@@ -86,6 +87,7 @@ PIPELINE: tuple[Step, ...] = (
     Step("eliminate_common_subexpressions", "O1", _tvm(T.EliminateCommonSubexpr(), T.CanonicalizeBindings())),
     Step("widen_halves", "O1", _counted(widen_halves), ("cpu",)),
     Step("fold_affine", "O2", _counted(fold_affine)),
+    Step("fold_padding", "O2", _counted(fold_padding)),
     Step("lift_conv1d", "O2", _counted(lift_conv1d)),
     Step("decompose_conv_transpose", "O2", _counted(decompose_conv_transpose)),
     Step("drop_dead_code", "O1", _tvm(T.DeadCodeElimination())),

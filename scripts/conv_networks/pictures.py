@@ -128,7 +128,7 @@ def super_resolution(net: Layers) -> str:
     x = first = net.conv("x", 64, 9, act="prelu")
     for _ in range(4):
         x = net.add(net.conv(net.conv(x, 64, act="prelu"), 64, act="none"), x)
-    x = net.add(net.conv(x, 64, act="none"), first)
+    x = net.instance_norm(net.add(net.conv(x, 64, act="none"), first), "none")
     for _ in range(2):
         x = net.node("DepthToSpace", net.conv(x, 256, act="none"), channels=64, blocksize=2, mode="CRD")
         x = net.act(x, "prelu")

@@ -78,6 +78,14 @@ RULES = {
         2,
         ["image.resize2d", "permute_dims"],
     ),
+    "pad": (lambda y: O.nn.pad(y, [0, 0, 1, 0, 2, 3, 0, 4], "constant", 0.5), 2, ["nn.pad", "permute_dims"]),
+    "reflecting pad": (lambda y: O.nn.pad(y, [0, 0, 0, 0, 2, 3, 0, 4], "reflect"), 2, ["nn.pad", "permute_dims"]),
+    "slice of channels": (lambda y: O.strided_slice(y, [1], [1], [4], [2]), 2, ["strided_slice", "permute_dims"]),
+    "slice of places": (
+        lambda y: O.strided_slice(y, [-1, 0, 2], [-6, 1, 0], [-1, 2, 5], [2, 1, 3]),
+        2,
+        ["strided_slice", "permute_dims"],
+    ),
     "kernel": (lambda y: kernel("twice", y), 2, ["call_tir twice_last", "permute_dims"]),
     "kernel with a vector": (lambda y: kernel("more", y, const(data(4))), 2, ["call_tir more_last", "permute_dims"]),
     "second convolution": (

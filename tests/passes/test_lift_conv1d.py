@@ -93,3 +93,45 @@ def test_other_operators_stay(build, shape) -> None:
 
 def test_computed_weights_stay() -> None:
     assert lift_conv1d(graph(O.nn.conv1d, (1, 3, 9), (4, 3, 3)))[1] == 0
+
+
+LINE_RULES = {
+    "concat": (lambda y: O.concat([y, O.nn.relu(y)], 1), "concat"),
+    "concat of places": (lambda y: O.concat([y, const(data(2, 4, 3)), y], -1), "concat"),
+    "pad": (lambda y: O.nn.pad(y, [0, 0, 1, 0, 2, 3], "constant", 0.5), "nn.pad"),
+    "slice of channels": (lambda y: O.strided_slice(y, [1], [1], [4], [2]), "strided_slice"),
+    "slice of places": (lambda y: O.strided_slice(y, [-1, 0], [2, 1], [7, 2]), "strided_slice"),
+    "max_pool": (lambda y: O.nn.max_pool1d(y, 3, 2, (1, 0), 2), "nn.max_pool2d"),
+    "avg_pool": (lambda y: O.nn.avg_pool1d(y, 2, 3, (1, 1), count_include_pad=True), "nn.avg_pool2d"),
+    "mean": (lambda y: O.mean(y, [2], True), "mean"),
+    "mean without its axis": (lambda y: O.mean(y, [-1]), "mean"),
+    "sum over channels": (lambda y: O.sum(y, [1]), "sum"),
+    "softmax": (lambda y: O.nn.softmax(y, 1), "nn.softmax"),
+    "log_softmax": (lambda y: O.nn.log_softmax(y, -1), "nn.log_softmax"),
+}
+
+
+@pytest.mark.parametrize("name", LINE_RULES)
+def test_operators_over_one_axis_go_along(name: str) -> None:
+    """What is read is the twin: the view back comes last."""
+    build, shown = LINE_RULES[name]
+    after, count = lift_conv1d(graph(lambda x: build(emit(line(x))), (2, 3, 9)))
+    assert count == 1
+    found = operators(relax.transform.DeadCodeElimination()(after))
+    assert found[:2] == ["reshape", "nn.conv2d"] and found[-2:] == [shown, "reshape"] and found.count("reshape") == 2
+
+
+def test_values_of_operators_over_one_axis_stay() -> None:
+    def block(x: relax.Expr) -> list[relax.Expr]:
+        y = emit(line(x))
+        return [build(y) for build, _ in LINE_RULES.values()]
+
+    mod = graph(block, (2, 3, 9))
+    assert_same(mod, lift_conv1d(mod)[0], [data(2, 3, 9)])
+
+
+def test_operators_over_one_axis_stay_without_a_convolution() -> None:
+    mod = graph(lambda x: [build(x) for build, _ in LINE_RULES.values()], (2, 4, 7))
+    after, count = lift_conv1d(mod)
+    assert count == 0
+    tvm.ir.assert_structural_equal(after, mod)
