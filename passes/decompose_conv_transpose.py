@@ -1,12 +1,14 @@
-"""Transposed convolution as a dense one over the input, followed by an interleave.
+"""Transposed convolution as a dense one over the input, followed by an interleave, in two and three dimensions.
 
-With stride s the outputs fall into s x s phases. Each phase is an ordinary convolution of the input with every s-th tap
-of the kernel, so all of them together are one convolution with s * s * O channels and ceil(k / s) taps, and no
-multiplication by inserted zeros. (Shi et al., "Is the deconvolution layer the same as a convolutional layer?", 2016.)
+With stride s along each of two axes the outputs fall into s x s phases. Each phase is an ordinary convolution of the
+input with every s-th tap of the kernel, so all of them together are one convolution with s * s * O channels and
+ceil(k / s) taps, and no multiplication by inserted zeros. (Shi et al., "Is the deconvolution layer the same as a
+convolutional layer?", 2016.) Groups stay groups, each with the phases of its own channels.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,12 @@ from tvm import relax, te
 from .bindings import BindingBuilder, bindings_of, each_function
 from .constants import array_of, as_array, constant, dims_of, op_name, shape_of
 
+TRANSPOSED = {
+    "relax.nn.conv2d_transpose": (relax.op.nn.conv2d, "NCHW", "IOHW"),
+    "relax.nn.conv3d_transpose": (relax.op.nn.conv3d, "NCDHW", "IODHW"),
+}
+"""The convolution that each becomes, and the layouts that it has to be in."""
+
 
 @each_function
 def decompose_conv_transpose(mod: tvm.IRModule, name: str) -> tuple[tvm.IRModule, int]:
@@ -24,7 +32,7 @@ def decompose_conv_transpose(mod: tvm.IRModule, name: str) -> tuple[tvm.IRModule
     count = 0
     for binding in bindings_of(mod[name]):
         value = binding.value
-        if op_name(value) == "relax.nn.conv2d_transpose" and _applies(value):
+        if op_name(value) in TRANSPOSED and _applies(value):
             build.bind(binding.var, _decomposed(build, value, dims_of(binding.var)))
             count += 1
         else:
@@ -33,41 +41,50 @@ def decompose_conv_transpose(mod: tvm.IRModule, name: str) -> tuple[tvm.IRModule
 
 
 def _applies(call: relax.Call) -> bool:
-    """Constant weights, one group, no dilation, ONNX's layout: what other kinds there are stay as they are."""
+    """Constant weights, no dilation, ONNX's layout: what other kinds there are stay as they are."""
     attrs = call.attrs
     layouts = (attrs.data_layout, attrs.kernel_layout)
-    plain = int(attrs.groups) == 1 and all(int(d) == 1 for d in attrs.dilation)
-    return plain and layouts == ("NCHW", "IOHW") and as_array(call.args[1]) is not None and shape_of(call) is not None
+    plain = all(int(d) == 1 for d in attrs.dilation) and layouts == TRANSPOSED[op_name(call)][1:]
+    return plain and as_array(call.args[1]) is not None and shape_of(call) is not None
 
 
 def _decomposed(build: BindingBuilder, call: relax.Call, shape: list[Any]) -> relax.Expr:
-    data, weight = call.args[0], array_of(call.args[1])
-    attrs = call.attrs
-    stride, kernel = [int(s) for s in attrs.strides], list(weight.shape[2:])
-    top, left, bottom, right = (int(p) for p in attrs.padding)
+    data, weight, attrs = call.args[0], array_of(call.args[1]), call.attrs
+    strides, kernel, groups = [int(s) for s in attrs.strides], list(weight.shape[2:]), int(attrs.groups)
+    padding = [int(p) for p in attrs.padding]
+    before, after = padding[: len(kernel)], padding[len(kernel) :]
     extra = [int(p) for p in attrs.output_padding]
-    taps = [-(-k // s) for k, s in zip(kernel, stride, strict=True)]
-    after = [max(0, (k - p + e - 1) // s) for k, p, e, s in zip(kernel, (bottom, right), extra, stride, strict=True)]
-    padding = (taps[0] - 1, taps[1] - 1, *after)
-    weights = constant(_phase_weights(weight, stride, taps))
-    phases = build.emit(relax.op.nn.conv2d(data, weights, padding=padding), "phases")
+    taps = [-(-k // s) for k, s in zip(kernel, strides, strict=True)]
+    reach = [max(0, (k - p + e - 1) // s) for k, p, e, s in zip(kernel, after, extra, strides, strict=True)]
+    weights = constant(np.concatenate([_phase_weights(part, strides, taps) for part in np.split(weight, groups)]))
+    convolve = TRANSPOSED[op_name(call)][0]
+    window = [*(t - 1 for t in taps), *reach]
+    phases = build.emit(convolve(data, weights, padding=window, groups=groups), "phases")
+    channels, count = weight.shape[1], math.prod(strides)
 
     def interleave(source: te.Tensor) -> te.Tensor:
-        channels = weight.shape[1]
-
-        def element(n: Any, o: Any, y: Any, x: Any) -> Any:
-            phase = (y + top) % stride[0] * stride[1] + (x + left) % stride[1]
-            return source[n, phase * channels + o, (y + top) // stride[0], (x + left) // stride[1]]
+        def element(n: Any, o: Any, *places: Any) -> Any:
+            moved = [place + b for place, b in zip(places, before, strict=True)]
+            phase: Any = 0
+            for place, stride in zip(moved, strides, strict=True):
+                phase = phase * stride + place % stride
+            channel = phase * channels + o
+            if groups > 1:
+                channel = (o // channels * count + phase) * channels + o % channels
+            return source[n, channel, *(place // stride for place, stride in zip(moved, strides, strict=True))]
 
         return te.compute(shape, element, name="interleave")
 
     return build.builder.call_te(interleave, phases, primfunc_name_hint="interleave")
 
 
-def _phase_weights(weight: np.ndarray, stride: list[int], taps: list[int]) -> np.ndarray:
-    """[C, O, kh, kw] → [sh * sw * O, C, th, tw]: for each phase every s-th tap, in reverse."""
-    channels, out, kh, kw = weight.shape
-    padded = np.zeros((channels, out, taps[0] * stride[0], taps[1] * stride[1]), weight.dtype)
-    padded[:, :, :kh, :kw] = weight
-    split = padded.reshape(channels, out, taps[0], stride[0], taps[1], stride[1])[:, :, ::-1, :, ::-1, :]
-    return split.transpose(3, 5, 1, 0, 2, 4).reshape(stride[0] * stride[1] * out, channels, taps[0], taps[1])
+def _phase_weights(weight: np.ndarray, strides: list[int], taps: list[int]) -> np.ndarray:
+    """[C, O, kernel...] → [product of strides * O, C, taps...]: for each phase every s-th tap, in reverse."""
+    channels, out, *kernel = weight.shape
+    padded = np.zeros((channels, out, *(t * s for t, s in zip(taps, strides, strict=True))), weight.dtype)
+    padded[(..., *(slice(k) for k in kernel))] = weight
+    rank = len(kernel)
+    split = padded.reshape(channels, out, *(size for pair in zip(taps, strides, strict=True) for size in pair))
+    split = np.flip(split, range(2, 2 + 2 * rank, 2))
+    order = [*range(3, 3 + 2 * rank, 2), 1, 0, *range(2, 2 + 2 * rank, 2)]
+    return split.transpose(order).reshape(math.prod(strides) * out, channels, *taps)

@@ -60,6 +60,9 @@ def lift_conv1d(mod: tvm.IRModule, name: str) -> tuple[tvm.IRModule, int]:
         if _is_line(value):
             lifted.set(binding.var, _conv2d(lifted, value))
             count += 1
+        elif _is_transposed_line(value):
+            lifted.set(binding.var, _conv2d_transpose(lifted, value))
+            count += 1
         elif op_name(value) in ELEMENTWISE and _follows(lifted, value):
             rank = len(shape_of(value) or ())
             tensors = [lifted.get(arg, rank) for arg in value.args]
@@ -84,6 +87,14 @@ def _is_line(call: relax.Expr) -> bool:
     return flat and dims[2] != 1 and (attrs.data_layout, attrs.kernel_layout) == ("NCHW", "OIHW")
 
 
+def _is_transposed_line(call: relax.Expr) -> bool:
+    if op_name(call) != "relax.nn.conv1d_transpose" or not is_constant(call.args[1]):
+        return False
+    dims, result = shape_of(call.args[0]), shape_of(call)
+    known = dims is not None and result is not None and 0 not in [*dims, *result]
+    return known and (call.attrs.data_layout, call.attrs.kernel_layout) == ("NCW", "IOW")
+
+
 def _follows(lifted: _Lifted, call: relax.Call) -> bool:
     """Whether an operand has a twin, and every other one can have one."""
     dims = shape_of(call)
@@ -104,6 +115,21 @@ def _conv2d(lifted: _Lifted, call: relax.Call) -> relax.Expr:
         constant(weight.reshape(*weight.shape[:2], 1, weight.shape[2])),
         strides=(1, int(attrs.strides[0])),
         padding=(0, before, 0, after),
+        dilation=(1, int(attrs.dilation[0])),
+        groups=int(attrs.groups),
+        out_dtype=attrs.out_dtype,
+    )
+
+
+def _conv2d_transpose(lifted: _Lifted, call: relax.Call) -> relax.Expr:
+    attrs: Any = call.attrs
+    weight = array_of(call.args[1])
+    return relax.op.nn.conv2d_transpose(
+        lifted.get(call.args[0], 3),
+        constant(weight.reshape(*weight.shape[:2], 1, weight.shape[2])),
+        strides=(1, int(attrs.strides[0])),
+        padding=(0, int(attrs.padding[0]), 0, int(attrs.padding[1])),
+        output_padding=(0, int(attrs.output_padding[0])),
         dilation=(1, int(attrs.dilation[0])),
         groups=int(attrs.groups),
         out_dtype=attrs.out_dtype,

@@ -17,7 +17,11 @@ from ..values import PrimExpr, Value, tensor_dtype, tensor_shape
 from ..windows import attribute
 from .conv import NARROW, biased, kernel_of, with_channels
 
-_TRANSPOSED = {2: relax.op.nn.conv2d_transpose}
+_TRANSPOSED = {
+    1: relax.op.nn.conv1d_transpose,
+    2: relax.op.nn.conv2d_transpose,
+    3: relax.op.nn.conv3d_transpose,
+}
 """Ranks in which Relax has an operator that every later stage knows."""
 
 
@@ -94,9 +98,10 @@ def _by_relax(
 ) -> relax.Expr | None:
     operator = _TRANSPOSED.get(len(spread.strides))
     pads = [*spread.before, *spread.after]
-    plain = all(dilation == 1 for dilation in spread.dilations) and groups == 1 and tensor_dtype(data) not in NARROW
+    plain = all(dilation == 1 for dilation in spread.dilations) and tensor_dtype(data) not in NARROW
     small = all(more < stride for more, stride in zip(spread.extra, spread.strides, strict=True))
-    if operator is None or not plain or not small or not known(*pads) or min(int(pad) for pad in pads) < 0:
+    fitting = len(spread.strides) == 2 or ctx.constant(weight) is not None
+    if operator is None or not fitting or not plain or not small or not known(*pads) or min(map(int, pads)) < 0:
         return None
     call = operator(
         ctx.tensor(data),
@@ -104,6 +109,7 @@ def _by_relax(
         strides=list(spread.strides),
         padding=[int(pad) for pad in pads],
         output_padding=list(spread.extra),
+        groups=groups,
     )
     return emit_if_shape(ctx, call, shape)
 

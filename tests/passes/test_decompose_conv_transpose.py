@@ -16,12 +16,13 @@ O = relax.op  # noqa: E741
 
 
 def transposed(x: relax.Expr, weight: np.ndarray, **attributes) -> relax.Expr:
-    return O.nn.conv2d_transpose(x, const(weight), **attributes)
+    operator = O.nn.conv2d_transpose if weight.ndim == 4 else O.nn.conv3d_transpose
+    return operator(x, const(weight), **attributes)
 
 
 def reference(x: np.ndarray, weight: np.ndarray, attributes: dict) -> np.ndarray:
-    names = {"strides": "strides", "padding": "pads", "output_padding": "output_padding"}
-    renamed = {names[key]: list(value) for key, value in attributes.items()}
+    names = {"strides": "strides", "padding": "pads", "output_padding": "output_padding", "groups": "group"}
+    renamed = {names[key]: value for key, value in attributes.items()}
     node = oh.make_node("ConvTranspose", ["x", "w"], ["y"], **renamed)
     infos = [oh.make_tensor_value_info(name, 1, array.shape) for name, array in (("x", x), ("w", weight))]
     model_graph = oh.make_graph([node], "g", infos, [oh.make_tensor_value_info("y", 1, None)])
@@ -61,6 +62,45 @@ def test_every_form_is_what_onnx_runtime_computes() -> None:
                 np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5, err_msg=f"{size}, {weight.shape}, {attrs}")
 
 
+GROUPED = [
+    ((3, 2), {"groups": 2}),
+    ((4, 3), {"strides": (2, 3), "padding": (1, 0, 2, 1), "groups": 2}),
+    ((4, 4), {"strides": (2, 2), "padding": (1, 1, 1, 1), "groups": 4}),  # enlarges each channel by itself
+]
+
+
+@pytest.mark.parametrize("out", [1, 3])
+def test_groups(out: int) -> None:
+    weights = [data(4, out, *kernel) for kernel, _ in GROUPED]
+    pairs = list(zip(weights, (attrs for _, attrs in GROUPED), strict=True))
+    after, count = decompose_conv_transpose(
+        graph(lambda x: [transposed(x, weight, **attrs) for weight, attrs in pairs], ("n", 4, "h", "w"))
+    )
+    assert count == len(GROUPED)
+    x = data(2, 4, 3, 5)
+    for got, (weight, attrs) in zip(Plain(after)(x), pairs, strict=True):
+        np.testing.assert_allclose(got, reference(x, weight, attrs), rtol=1e-4, atol=1e-5, err_msg=str(attrs))
+
+
+VOLUMES = [
+    ((1, 2, 3), {}),
+    ((2, 2, 2), {"strides": (2, 2, 2)}),
+    ((3, 4, 2), {"strides": (2, 3, 1), "padding": (1, 0, 1, 0, 2, 0), "output_padding": (1, 0, 0)}),
+]
+
+
+def test_three_dimensions() -> None:
+    weights = [data(2, 3, *kernel) for kernel, _ in VOLUMES]
+    pairs = list(zip(weights, (attrs for _, attrs in VOLUMES), strict=True))
+    after, count = decompose_conv_transpose(
+        graph(lambda x: [transposed(x, weight, **attrs) for weight, attrs in pairs], ("n", 2, 3, "h", "w"))
+    )
+    assert count == len(VOLUMES)
+    x = data(2, 2, 3, 2, 5)
+    for got, (weight, attrs) in zip(Plain(after)(x), pairs, strict=True):
+        np.testing.assert_allclose(got, reference(x, weight, attrs), rtol=1e-4, atol=1e-5, err_msg=str(attrs))
+
+
 def test_after() -> None:
     mod = graph(lambda x: transposed(x, data(2, 3, 4, 4), strides=(2, 2)), (1, 2, 5, 5))
     after, count = decompose_conv_transpose(mod)
@@ -71,11 +111,10 @@ def test_after() -> None:
 @pytest.mark.parametrize(
     "build",
     [
-        lambda x: transposed(x, data(2, 2, 3, 3), groups=2),
         lambda x: transposed(x, data(2, 2, 3, 3), dilation=(2, 2)),
         lambda x: O.nn.conv2d(x, const(data(2, 2, 3, 3))),
     ],
-    ids=["groups", "dilation", "dense"],
+    ids=["dilation", "dense"],
 )
 def test_other_convolutions_stay(build) -> None:
     mod = graph(build, (1, 2, 5, 5))

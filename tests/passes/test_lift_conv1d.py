@@ -135,3 +135,21 @@ def test_operators_over_one_axis_stay_without_a_convolution() -> None:
     after, count = lift_conv1d(mod)
     assert count == 0
     tvm.ir.assert_structural_equal(after, mod)
+
+
+def test_transposed_convolutions() -> None:
+    def block(x: relax.Expr) -> list[relax.Expr]:
+        kinds = [{}, {"strides": 3, "padding": (1, 2), "output_padding": 1}, {"strides": 2, "dilation": 2, "groups": 3}]
+        return [O.nn.relu(O.nn.conv1d_transpose(x, const(data(3, 2, 4)), **kind)) for kind in kinds]
+
+    mod = graph(block, ("n", 3, "w"))
+    after, count = lift_conv1d(mod)
+    assert count == 3
+    found = operators(relax.transform.DeadCodeElimination()(after))
+    assert found == ["reshape", "nn.conv2d_transpose", "nn.relu", "reshape"] * 3
+    assert_same(mod, after, [data(2, 3, 7)], [data(1, 3, 1)])
+
+
+def test_transposed_convolutions_of_computed_weights_stay() -> None:
+    mod = graph(O.nn.conv1d_transpose, (1, 3, 5), (3, 2, 3))
+    assert lift_conv1d(mod)[1] == 0

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import onnx.helper as oh
-import pytest
 import tvm
 from kernel_cases import Kernels
 from onnx.reference import ReferenceEvaluator
@@ -23,6 +22,8 @@ CASES: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
     ((1, 16, 6, 5, 5), (3, 16, 2, 1, 2), {"dilation": (3, 1, 2)}),
     ((1, 1, 1, 4, 4), (2, 1, 1, 3, 3), {}),
     ((1, 5, 4, 1, 1), (5, 5, 4, 1, 1), {"strides": (3, 1, 1)}),
+    ((2, 4, 5, 6, 7), (6, 2, 3, 3, 2), {"groups": 2, "padding": (1, 0, 1, 2, 1, 0), "strides": (2, 1, 1)}),
+    ((1, 17, 4, 5, 3), (17, 1, 3, 3, 3), {"groups": 17, "padding": (1, 1, 1, 1, 1, 1)}),
 ]
 
 
@@ -31,8 +32,8 @@ def _convolution(weight: np.ndarray, options: dict[str, Any]) -> Any:
 
 
 def _expected(x: np.ndarray, weight: np.ndarray, options: dict[str, Any]) -> np.ndarray:
-    names = {"padding": "pads", "strides": "strides", "dilation": "dilations"}
-    node = oh.make_node("Conv", ["x", "w"], ["y"], **{names[key]: list(value) for key, value in options.items()})
+    names = {"padding": "pads", "strides": "strides", "dilation": "dilations", "groups": "group"}
+    node = oh.make_node("Conv", ["x", "w"], ["y"], **{names[key]: value for key, value in options.items()})
     infos = [oh.make_tensor_value_info(name, 1, array.shape) for name, array in (("x", x), ("w", weight))]
     model = oh.make_model(oh.make_graph([node], "g", infos, [oh.make_tensor_value_info("y", 1, None)]))
     return np.maximum(ReferenceEvaluator(model).run(None, {"x": x, "w": weight})[0], 0)
@@ -48,25 +49,34 @@ def test_before_after() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("shape", "weight", "options"),
-    [((1, 4, 5, 6, 7), (4, 2, 3, 3, 3), {"groups": 2}), ((1, 3, "d", 6, 7), (4, 3, 3, 3, 3), {})],
-    ids=["groups", "open depth"],
-)
-def test_left_alone(shape: tuple, weight: tuple[int, ...], options: dict[str, Any]) -> None:
-    before = graph(_convolution(data(*weight), options), shape)
-    after, count = convert_layout(before)
-    assert count == 0
-    tvm.ir.assert_structural_equal(after, before)
+def test_groups_are_sums() -> None:
+    shape, weight, options = (1, 4, 5, 6, 7), (4, 2, 2, 3, 3), {"groups": 2}
+    after, _ = convert_layout(graph(_convolution(data(*weight), options), shape))
+    found = operators(after)
+    assert found.count("nn.conv2d") == 2 and found.count("add") == 1 and found.count("nn.conv3d") == 0
+
+
+def test_left_alone() -> None:
+    computed = graph(O.nn.conv3d, (1, 4, 5, 6, 7), (4, 4, 3, 3, 3))
+    weight = const(data(2, 4, 1, 1, 1, dtype="float64"))
+    double = graph(lambda x: O.nn.conv3d(x, weight), (1, 4, 2, 2, 2), dtype="float64")
+    for before in (computed, double):
+        after, count = convert_layout(before)
+        assert count == 0
+        tvm.ir.assert_structural_equal(after, before)
+
+
+def _opened(index: int, shape: tuple[int, ...]) -> tuple[int | str, ...]:
+    return f"n{index}", shape[1], f"d{index}" if index % 2 else shape[2], f"h{index}", f"w{index}"
 
 
 def test_numbers() -> None:
-    """Batch, height and width open."""
+    """Batch, height and width open, of some the depth too."""
     weights = [data(*weight) for _, weight, _ in CASES]
     kernels = Kernels(
         graph(
             lambda *xs: [_convolution(w, case[2])(x) for x, w, case in zip(xs, weights, CASES, strict=True)],
-            *[(f"n{i}", case[0][1], case[0][2], f"h{i}", f"w{i}") for i, case in enumerate(CASES)],
+            *[_opened(i, case[0]) for i, case in enumerate(CASES)],
         )
     )
     arrays = [data(*shape) for shape, _, _ in CASES]
