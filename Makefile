@@ -6,8 +6,9 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 RUN := "$(VENV)/bin/python"
 STAMP := $(VENV)/.installed
 THREADS ?= 1
+LOG ?= build/tuning.sqlite
 
-.PHONY: gpu-check help env test lint format demo zoo zoo-extended conformance bench accuracy clean
+.PHONY: gpu-check help env test lint format demo zoo zoo-extended conformance bench bench-tuned accuracy clean
 help:
 	@echo "make demo    compile a real text recogniser and read a picture with it"
 	@echo "make test    lint, then run all tests"
@@ -17,6 +18,7 @@ help:
 	@echo "make conformance   run ONNX's own tests, 2033 of them"
 	@echo "make gpu-check   compile twelve models for NVIDIA's GPUs; run and compare them where there is one"
 	@echo "make bench   measure twelve models beside ONNX Runtime, OpenVINO and tract, and the machine's limits (THREADS=1)"
+	@echo "make bench-tuned   tune the twelve for 60 s each (LOG=build/tuning.sqlite), then measure tuned beside untuned ones"
 	@echo "make accuracy   what int8 costs on pictures, lines of text and sentences, beside ONNX Runtime's quantizer"
 	@echo "make clean   remove build products; .venv stays"
 
@@ -66,6 +68,10 @@ gpu-check: $(STAMP)
 
 bench: $(STAMP).bench
 	$(RUN) scripts/bench.py run --threads $(THREADS)
+
+bench-tuned: $(STAMP).bench
+	$(RUN) scripts/ship_log.py tune "$(LOG)" --targets cpu
+	$(RUN) scripts/bench_tuned.py run "$(LOG)" --compare onnxruntime,openvino --threads $(THREADS)
 
 $(STAMP).accuracy: $(STAMP)
 	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[compile,dev,accuracy]'
