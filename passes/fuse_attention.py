@@ -19,6 +19,7 @@ from tvm import relax, tirx
 from ..schedules import attention as kernel
 from ..schedules.attention import Attention, Axis, Operand
 from ..schedules.blocks import TEMPLATE_KEY
+from ..schedules.gpu import attention as gpu
 from ..targets import Target
 from .bindings import BindingBuilder, bindings_of, count_uses, relax_functions
 from .call_kernel import call_kernel
@@ -59,7 +60,7 @@ def _fuse(mod: tvm.IRModule, name: str, target: Target) -> tuple[tvm.IRModule, i
     graph = _Graph.of(function)
     found: dict[relax.Var, _Match] = {}
     for binding in bindings_of(function):
-        match = _match(graph, binding.var) if isinstance(binding, relax.VarBinding) else None
+        match = _match(graph, binding.var, gpu.WIDEST if target.is_gpu else WIDEST) if isinstance(binding, relax.VarBinding) else None
         if match is not None:
             found[match.result] = match
     if not found:
@@ -171,17 +172,18 @@ class _Match:
         query, key, value, *others = [operand for _, operand in self.tensors]
         tile = kernel.tile_for(self.width, target)
         plan = Attention(query, key, value, tuple(others), self.before, self.after, self.order, tile)
+        emit, name = (gpu.attention, gpu.NAME) if target.is_gpu else (kernel.attention, kernel.NAME)
 
         def attention(*tensors: Any) -> Any:
-            return kernel.attention(*tensors, plan=plan)
+            return emit(*tensors, plan=plan)
 
         tensors = tuple(tensor for tensor, _ in self.tensors)
-        call = call_kernel(builder, attention, tensors, OPAQUE, {TEMPLATE_KEY: kernel.NAME})
+        call = call_kernel(builder, attention, tensors, OPAQUE, {TEMPLATE_KEY: name})
         return relax.call_tir(call.args[0], call.args[1], self.result.ty)
 
 
-def _match(graph: _Graph, product: relax.Var) -> _Match | None:
-    """The attention whose product with the values is bound to ``product``."""
+def _match(graph: _Graph, product: relax.Var, widest: int) -> _Match | None:
+    """The attention whose product with the values is bound to ``product``, of heads up to ``widest``."""
     call = graph.values[product]
     if not _is_product(call):
         return None
@@ -200,7 +202,7 @@ def _match(graph: _Graph, product: relax.Var) -> _Match | None:
         return None
     query, key = graph.values[before.root].args
     value = call.args[1]
-    tensors = _operands(graph, query, key, value, scores_shape)
+    tensors = _operands(graph, query, key, value, scores_shape, widest)
     result = shape_of(product)
     if tensors is None or result is None:
         return None
@@ -223,7 +225,7 @@ def _is_softmax(value: Any) -> bool:
 
 
 def _operands(
-    graph: _Graph, query: relax.Expr, key: relax.Expr, value: relax.Expr, scores: list[Any]
+    graph: _Graph, query: relax.Expr, key: relax.Expr, value: relax.Expr, scores: list[Any], widest: int
 ) -> list[tuple[relax.Expr, Operand]] | None:
     """How queries, keys and values are read; None where their sizes don't fit the kernel."""
     rank = len(scores)
@@ -232,7 +234,7 @@ def _operands(
         return None
     asked, turned, given = [shape for shape in shapes if shape is not None]
     known = isinstance(asked[-1], int) and isinstance(given[-1], int)
-    if not known or max(asked[-1], given[-1]) > WIDEST or not same_dims([*asked[:-1], turned[-1]], scores):
+    if not known or max(asked[-1], given[-1]) > widest or not same_dims([*asked[:-1], turned[-1]], scores):
         return None
     tensors = []
     for tensor, shape in zip((query, key, value), (asked, turned, given), strict=True):

@@ -95,7 +95,7 @@ PIPELINE: tuple[Step, ...] = (
     Step("fold_layout_constants", "O2", _counted(fold_constants)),
     Step("clean_layout", "O2", _CLEAN),
     Step("copy_aliased_outputs", "O0", _counted(copy_aliased_outputs)),
-    Step("fuse_attention", "O2", fuse_attention, ("cpu",)),
+    Step("fuse_attention", "O2", fuse_attention),
     Step("drop_absorbed", "O2", _tvm(T.DeadCodeElimination())),
     Step("narrow_operands", "O0", narrow_operands, ("gpu",)),
     Step("select_kernels", "O1", select_kernels, ("cpu",)),

@@ -93,7 +93,7 @@ def tile_for(value_width: int, target: Target) -> tuple[int, int, int]:
 
 def attention(query: te.Tensor, key: te.Tensor, value: te.Tensor, *others: te.Tensor, plan: Attention) -> te.Tensor:
     """``after(softmax(before(Q x K^T))) x V``: [..., S, D] x [..., T, D] x [..., T, E] to [..., S, E] in float32."""
-    sizes = _Sizes.of(plan, query, key, value)
+    sizes = Sizes.of(plan, query, key, value)
 
     def body(ins: Any, outs: Any) -> tirx.Stmt:
         with IRBuilder() as builder:
@@ -106,7 +106,7 @@ def attention(query: te.Tensor, key: te.Tensor, value: te.Tensor, *others: te.Te
 
 
 @dataclass(frozen=True)
-class _Sizes:
+class Sizes:
     """Dims of the problem as int64 expressions; ``depth`` (of a query) and ``value_width`` are known."""
 
     batch: list[Expr]
@@ -116,7 +116,7 @@ class _Sizes:
     value_width: int
 
     @staticmethod
-    def of(plan: Attention, query: te.Tensor, key: te.Tensor, value: te.Tensor) -> _Sizes:
+    def of(plan: Attention, query: te.Tensor, key: te.Tensor, value: te.Tensor) -> Sizes:
         rank = len(plan.result)
 
         def size(tensor: te.Tensor, operand: Operand, logical: int) -> Expr:
@@ -128,13 +128,13 @@ class _Sizes:
         assert depth is not None and width is not None
         batch = [_int(size(query, plan.query, i)) for i in range(rank - 2)]
         rows, keys = _int(size(query, plan.query, rank - 2)), _int(size(key, plan.key, rank - 2))
-        return _Sizes(batch, rows, keys, depth, width)
+        return Sizes(batch, rows, keys, depth, width)
 
 
 class _Kernel:
     """Emits the loops of one task after another into the IR builder at work."""
 
-    def __init__(self, plan: Attention, sizes: _Sizes, ins: list[Any], out: Any):
+    def __init__(self, plan: Attention, sizes: Sizes, ins: list[Any], out: Any):
         self.plan, self.sizes, self.out = plan, sizes, out
         self.query, self.key, self.value, *self.others = ins
         self.tile, self.key_blocks, self.value_blocks = plan.tile

@@ -140,10 +140,10 @@ def run_emulated(
 
 
 def check_emulated(
-    cases: Sequence[Case], folder: Path, rtol: float = 1e-4, atol: float = 1e-5, **options: object
+    cases: Sequence[Case], folder: Path, rtol: float = 1e-4, atol: float = 1e-5, opset: int = 20, **options: object
 ) -> Path:
     """Compile all cases as one model, run it with threads in both orders, and compare with the reference evaluator."""
-    model, feeds, references = joined(cases, 20)
+    model, feeds, references = joined(cases, opset)
     artifact, kernels = compile_emulated(model, folder, machine_code=False, **options)
     for order in ({}, {"EMULATOR_REVERSE": "1"}):
         (found,) = run_emulated(artifact, kernels, [feeds], folder, **order)
