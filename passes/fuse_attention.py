@@ -59,8 +59,9 @@ def _fuse(mod: tvm.IRModule, name: str, target: Target) -> tuple[tvm.IRModule, i
     function = mod[name]
     graph = _Graph.of(function)
     found: dict[relax.Var, _Match] = {}
+    widest = gpu.WIDEST if target.is_gpu else WIDEST
     for binding in bindings_of(function):
-        match = _match(graph, binding.var, gpu.WIDEST if target.is_gpu else WIDEST) if isinstance(binding, relax.VarBinding) else None
+        match = _match(graph, binding.var, widest) if isinstance(binding, relax.VarBinding) else None
         if match is not None:
             found[match.result] = match
     if not found:

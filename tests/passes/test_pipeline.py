@@ -62,7 +62,8 @@ def test_every_level_gives_the_same_answer() -> None:
 def test_reports_count_and_time_each_step() -> None:
     run = Pipeline("O2")
     run.optimize(graph(network, ("n", 3, "h", "w")), TARGET)
-    assert [report.name for report in run.reports] == [step.name for step in steps_for("O2")]
+    wanted = [step.name for step in steps_for("O2") if "cpu" in step.machines]
+    assert [report.name for report in run.reports] == wanted
     applied = {report.name: report.applied for report in run.reports}
     assert applied["fold_constants"] == 2
     assert applied["fold_affine"] == 1
