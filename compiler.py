@@ -27,7 +27,7 @@ from .passes.lower import build
 from .passes.lower_gpu import build_gpu
 from .passes.pipeline import Pipeline, StepReport, steps_for
 from .passes.plan_memory import activation_bytes
-from .passes.schedule_functions import KernelReport, explain_kernels, schedule_functions
+from .passes.schedule_functions import KernelReport, explain_kernels, finished_reports, schedule_functions
 from .quantization.settings import settings_of
 from .quantizer import quantize as quantize_model
 from .targets import Target, parse, with_precision
@@ -163,6 +163,7 @@ def _compile_for(
     tuned: list[Tuned] = []
     libraries: list[tuple[Target, Any]] = []
     kernels: list[KernelReport] = []
+    scheduled = module
     device: DeviceBuild | None = None
     for target in targets:
         tuner = None if target.is_gpu else tuning
@@ -171,6 +172,7 @@ def _compile_for(
             module, target, lambda done, total: report("schedule", done, total), tuned[-1].parameters
         )
         scheduled = pipeline.finish(scheduled, target)
+        kernels = finished_reports(scheduled, kernels)
         report("build", 0, 1)
         if target.is_gpu:
             executable, device = _build_for_gpu(scheduled, target, imported.contract, pipeline, report)
@@ -188,7 +190,7 @@ def _compile_for(
         passes=[_pass_report(step) for step in pipeline.reports],
         explanations=[*pipeline.explanations.all(), *explain_kernels(kernels)],
         kernels=[_kernel(kernel) for kernel in kernels],
-        activations=_activations(activation_bytes(module, [spec.shape for spec in imported.contract.inputs])),
+        activations=_activations(activation_bytes(scheduled, [spec.shape for spec in imported.contract.inputs])),
         tuning_records=[
             {"isa": target.isa.name, **one.to_json()} for target, each in zip(targets, tuned) for one in each.chosen
         ],

@@ -7,6 +7,7 @@ from tvm import relax
 
 from ..targets import Target
 from .constants import op_name, shape_of
+from .join_in_place import AXIS_KEY
 from .legalize_pools import max_pool
 from .legalize_reductions import Legalizer, reduction_legalizers
 
@@ -42,10 +43,21 @@ def _of_single_elements(legalize_reduction: Legalizer) -> Legalizer:
     return run
 
 
+def _joins(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+    """TVM's kernel, marked so that ``join_in_place`` finds it if nothing is fused with it."""
+    made = _as_tvm(builder, call)
+    dims = shape_of(call)
+    if dims is not None and op_name(made) == "relax.call_tir":
+        gv = made.args[0]
+        builder.update_func(gv, builder.get()[gv].with_attr(AXIS_KEY, int(call.attrs.axis) % len(dims)))
+    return made
+
+
 def legalize(mod: tvm.IRModule, target: Target) -> tvm.IRModule:
     """Every operator but reshapes becomes a call of a function in the module."""
     reductions = {} if target.is_gpu else reduction_legalizers(target.vector_lanes)
     for kind in ("relax.sum", "relax.mean", "relax.max", "relax.min", "relax.prod"):
         reductions[kind] = _of_single_elements(reductions.get(kind, _as_tvm))
     pools = {f"relax.nn.max_pool{axes}d": max_pool for axes in (1, 2, 3)}
-    return relax.transform.LegalizeOps({**_VIEWS, **pools, **reductions}, skip_ops=["relax.reshape"])(mod)
+    custom = {**_VIEWS, **pools, **reductions, "relax.concat": _joins}
+    return relax.transform.LegalizeOps(custom, skip_ops=["relax.reshape"])(mod)

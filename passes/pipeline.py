@@ -22,6 +22,7 @@ from .fold_constants import fold_constants
 from .fold_padding import fold_padding
 from .fuse_attention import fuse_attention
 from .integer_arithmetic import integer_arithmetic
+from .join_in_place import join_in_place
 from .legalize import legalize
 from .lift_conv1d import lift_conv1d
 from .mark_resizing import mark_resizing
@@ -119,6 +120,7 @@ PIPELINE: tuple[Step, ...] = (
 """Before scheduling."""
 
 FINISHING: tuple[Step, ...] = (
+    Step("join_in_place", "O2", lambda mod, target: join_in_place(mod, target.vector_lanes), ("cpu",)),
     Step("vectorize_math", "O0", _counted(vectorize_math), ("cpu",)),
     Step("relax_alignment", "O0", _counted(relax_alignment)),
 )

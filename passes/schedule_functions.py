@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import tvm
 from tvm import relax, tirx
@@ -17,6 +17,7 @@ from ..targets import Target
 from .bindings import relax_functions
 from .constants import op_name
 from .gpu_pipeline import check_kernel
+from .join_in_place import ORIGIN_KEY
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class _CallCounter(PyExprVisitor):
         self.calls: Counter[str] = Counter()
 
     def visit_call_(self, call: relax.Call) -> None:
-        if op_name(call) == "relax.call_tir":
+        if op_name(call) in ("relax.call_tir", "relax.call_tir_inplace"):
             self.calls[call.args[0].name_hint] += 1
         for arg in call.args:
             self.visit_expr(arg)
@@ -69,9 +70,7 @@ def schedule_functions(
     ``parameters`` are those chosen for functions, by their names; the others get their template's default.
     """
     chosen = parameters or {}
-    counter = _CallCounter()
-    for name in relax_functions(mod):
-        counter.visit_expr(mod[name])
+    calls = _calls(mod)
     functions = [(gv, f) for gv, f in mod.functions.items() if isinstance(f, tirx.PrimFunc)]
     scheduled = mod.clone()
     reports = []
@@ -82,10 +81,29 @@ def schedule_functions(
             else schedule_function(function, target, chosen.get(gv.name_hint))
         )
         scheduled.update_func(gv, _finished(function, result))
-        reports.append(_report(gv.name_hint, result, counter.calls[gv.name_hint]))
+        reports.append(_report(gv.name_hint, result, calls[gv.name_hint]))
         if progress:
             progress(index + 1, len(functions))
     return scheduled, reports
+
+
+def finished_reports(mod: tvm.IRModule, reports: list[KernelReport]) -> list[KernelReport]:
+    """Those of a finished module: without kernels that went after scheduling, with those that came, and their calls."""
+    known, calls = {report.name: report for report in reports}, _calls(mod)
+    found = []
+    for gv, function in mod.functions.items():
+        if isinstance(function, tirx.PrimFunc):
+            origin = str(function.attrs[ORIGIN_KEY]) if ORIGIN_KEY in function.attrs else gv.name_hint
+            report = known.get(origin) or KernelReport(origin, None, {}, True, reason="a copy")
+            found.append(replace(report, name=gv.name_hint, calls=calls[gv.name_hint]))
+    return found
+
+
+def _calls(mod: tvm.IRModule) -> Counter[str]:
+    counter = _CallCounter()
+    for name in relax_functions(mod):
+        counter.visit_expr(mod[name])
+    return counter.calls
 
 
 def _finished(original: tirx.PrimFunc, result: Scheduled) -> tirx.PrimFunc:
