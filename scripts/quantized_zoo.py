@@ -4,8 +4,10 @@
     scripts/quantized_zoo.py [MODEL...] [--forms qdq,qoperator,dynamic,transformer] [--keep DIR]
 
 Each model is rewritten by onnxruntime.quantization (quantize_static in both formats, quantize_dynamic), the encoder
-also by onnxruntime.transformers.optimizer; compiled; and run on a realistic input and two random ones. What "right"
-means for models that round while they run is said in zoo_check/spread.py. Exit code 1 where an answer isn't.
+also by onnxruntime.transformers.optimizer; compiled; and run on a realistic input and two random ones. Three things
+must hold of a model that rounds while it runs: each part, on ONNX Runtime's own integers, is at most one quantum away
+(zoo_check/segments.py); the whole is no further away than ONNX Runtime from itself (zoo_check/spread.py); and what is
+read off it, text, class or vector, is the same (zoo_check/meaning.py). Exit code 1 where one doesn't.
 """
 
 from __future__ import annotations
@@ -21,18 +23,21 @@ import checkout  # noqa: F401  (makes onnxkiln importable)
 import onnxkiln
 from onnxkiln.commands.output import format_table
 from zoo_check.cases import Feeds, Input, listed_sizes, random_feeds
+from zoo_check.meaning import MEANINGS, Run
 from zoo_check.quantized_forms import FORMS, operators, prepare
 from zoo_check.realistic import MAKERS
+from zoo_check.segments import check_parts
 from zoo_check.spread import Reference, judge, session, worst
 from zoo_models.catalog import Entry, load_catalog
 from zoo_models.fetch import fetch
 
 MODELS = ("efficientnet_lite0", "ppocr_rec", "minilm_l3")
 TRANSFORMERS = ("minilm_l3",)
-HEADER = ("model", "form", "operators of the form", "compile s", "worst", "ORT's own", "result")
+HEADER = ("model", "form", "operators of the form", "compile s", "parts", "worst", "ORT's own", "meaning", "result")
 LEGEND = (
-    "worst: largest difference from ONNX Runtime's answer, over all outputs and inputs; "
-    "ORT's own: that between its own answers"
+    "parts: integer tensors compared, each computed from ONNX Runtime's own, share of elements one quantum away; "
+    "worst: largest difference of the whole model from ONNX Runtime's answer, over all outputs and inputs; "
+    "ORT's own: that between its own answers; meaning: what is read off the answers to a realistic input"
 )
 
 
@@ -107,9 +112,26 @@ def compare_form(
                 problem = judge(output, ours, theirs, spread)
                 if problem:
                     problems.append(f"{name} {form}, input {number}: {problem}")
+        said, wrong = _meaning(name, model, feeds[0], lambda feed: compiled.run(None, dict(feed)))
     counts = ", ".join(f"{count} {operator}" for operator, count in sorted(operators(model).items()))
+    parts, apart = _parts(form, model, feeds, folder)
+    problems += [f"{name} {form}: {problem}" for problem in (*wrong, *apart)]
     result = "FAILED" if problems else "right"
-    return (name, form, counts, f"{seconds:.0f}", f"{away:.3g}", f"{own:.3g}", result), problems
+    return (name, form, counts, f"{seconds:.0f}", parts, f"{away:.3g}", f"{own:.3g}", said, result), problems
+
+
+def _meaning(name: str, model: Path, feeds: Feeds, run: Run) -> tuple[str, list[str]]:
+    """Words for the table, and what is wrong."""
+    plain = session(model)
+    return MEANINGS[name](model, feeds, run, lambda feed: plain.run(None, feed)) if name in MEANINGS else ("", [])
+
+
+def _parts(form: str, model: Path, feeds: Sequence[Feeds], folder: Path) -> tuple[str, list[str]]:
+    """Words for the table, and what is wrong; the optimizer's form rounds nothing."""
+    if form == "transformer":
+        return "", []
+    parts = check_parts(model, feeds, folder)
+    return f"{parts.tensors}, {parts.apart / max(1, parts.elements):.2%}", parts.problems
 
 
 if __name__ == "__main__":

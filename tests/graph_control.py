@@ -42,12 +42,11 @@ def branch(b: Builder) -> None:
 
 def loop(b: Builder) -> None:
     """A state that grows, an output collected at each step; ends by count or by condition."""
-    x = b.operand(("float32",), (1, 2), accept=exact)  # the evaluator stacks scalars to a matrix
+    x = b.operand(("float32",), (0, 1, 2), accept=exact)
     if x is None:
         return
     p = b.name("l")
-    # At least once: of no iterations the evaluator stacks a tensor of another rank.
-    counts = [np.array(b.choice([1, 2, 3, 6]), np.int64) for _ in range(ASSIGNMENTS)]
+    counts = [np.array(b.choice([0, 1, 2, 3, 6]), np.int64) for _ in range(ASSIGNMENTS)]
     trip = at_run_time(b, counts) if b.chance(0.6) else b.constant(counts[0])
     limit = oh.make_tensor(f"{p}k", INT64, [], [b.choice([0, 2, 99])])
     nodes = [

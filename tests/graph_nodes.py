@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 FLOATS = ("float32", "float32", "float32", "float32", "float64")
 INTS = ("int64", "int32")
 NUMBERS = (*FLOATS, "float32", "int64", "int32", "float16")
-ANY = (*NUMBERS, "bool", "float32", "float32", "uint8", "int8")
+ANY = (*NUMBERS, *NUMBERS, "bool", "bool", "uint8", "int8", "int16", "uint16", "uint32", "uint64")
+RARE_REDUCED = ("uint8", "int8", "bool", "uint32", "uint64")
 SMOOTH = (
     "Sigmoid", "Tanh", "Exp", "Neg", "Abs", "Erf", "Softplus", "Softsign", "Sin", "Cos", "Tan", "Atan", "Sinh",
     "Cosh", "Asinh", "LeakyRelu", "Elu", "Selu", "HardSigmoid", "HardSwish", "Celu", "Gelu", "Mish", "Relu",
@@ -45,11 +46,11 @@ def an_axis(b: Builder, value: Value) -> int:
 def unary(b: Builder) -> None:
     kind = b.choice(["smooth", "smooth", "any", "steps"])
     if kind == "smooth":
-        x, op = b.operand(), b.choice(SMOOTH)
+        x, op = b.operand(FLOATS), b.choice(SMOOTH)
     elif kind == "any":
-        x, op = b.operand(accept=exact), b.choice(ANY_RANGE)
+        x, op = b.operand(FLOATS, accept=exact), b.choice(ANY_RANGE)
     else:
-        x, op = b.operand(("float32",), accept=exact), b.choice(STEPS)
+        x, op = b.operand(FLOATS, accept=exact), b.choice(STEPS)
     if x is not None:
         b.node(op, x, moves=op in ("Identity", "Relu", "Neg", "Abs"))
 
@@ -123,7 +124,7 @@ def cast(b: Builder) -> None:
     x = b.operand(ANY)
     if x is None:
         return
-    to = b.choice(["float32", "int64", "int32", "bool", "float64", "float16", "uint8", "int8"])
+    to = b.choice([*ANY, "float32", "int64"])
     whole = to[0] in "iub"
     if whole and x.dtype.startswith("float") and not (x.exact and all(np.isfinite(a).all() for a in x.arrays)):
         return  # rounding errors could cross a step; NaN and infinity are no integers
@@ -137,10 +138,12 @@ def _onnx_type(name: str) -> int:
 
 
 def reduce(b: Builder) -> None:
-    x = b.operand((*FLOATS, "int64", "int32"), (1, 2, 3, 4))
+    x = b.operand((*FLOATS, *FLOATS, "int64", "int32", "int64", "int32", *RARE_REDUCED), (1, 2, 3, 4))
     if x is None:
         return
     op = b.choice(REDUCTIONS if x.dtype.startswith("float") else REDUCTIONS[:4])
+    if x.dtype in RARE_REDUCED:
+        op = b.choice(["ReduceMax", "ReduceMin"] if x.dtype in RARE_REDUCED[:3] else ["ReduceSum"])
     if op == "ReduceLogSum" and not all((a > 0.1).all() for a in x.arrays):
         op = "ReduceSum"
     axes = sorted(b.rng.sample(range(x.rank), b.rng.randrange(1, x.rank + 1)))
@@ -162,7 +165,7 @@ def arg_reduce(b: Builder) -> None:
 
 
 def softmax(b: Builder) -> None:
-    x = b.operand(ranks=(1, 2, 3, 4))
+    x = b.operand(FLOATS, (1, 2, 3, 4))
     if x is not None:
         b.node(b.choice(["Softmax", "Softmax", "LogSoftmax"]), x, axis=an_axis(b, x))
 
@@ -373,13 +376,15 @@ FAMILIES: list[Callable[[Builder], None]] = [
 
 def draw_graph(rng: random.Random, components: int = 5, longest: int = 8) -> Graph:
     """Several components of 1 to ``longest`` nodes each; they meet by chance, as later ones use earlier values."""
+    from graph_contrib import CONTRIB
     from graph_control import CONTROL
+    from graph_layers import LAYERS
     from graph_moves import MOVES
     from graph_quantized import QUANTIZED
     from graph_selections import SELECTIONS
 
     b = Builder(rng)
-    families = FAMILIES + MOVES + SELECTIONS + QUANTIZED + CONTROL
+    families = FAMILIES + MOVES + SELECTIONS + QUANTIZED + CONTROL + LAYERS + CONTRIB
     for _ in range(components):
         size, before = rng.randrange(1, longest + 1), len(b.graph.nodes)
         for _ in range(4 * size):

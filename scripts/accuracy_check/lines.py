@@ -35,8 +35,8 @@ def task(model: Path) -> Task:
         rate = 100 * wrong / sum(map(len, truth))
         return {"character errors %": rate, "steps agree %": 100 * float(np.mean(same))}
 
-    inputs = [_rendered(text, random) for text in truth]
-    return Task("ppocr_rec", [_rendered(text, random) for text in calibration], inputs, score)
+    inputs = [rendered(text, random) for text in truth]
+    return Task("ppocr_rec", [rendered(text, random) for text in calibration], inputs, score)
 
 
 def _snippets(text: str, count: int, seed: int) -> list[str]:
@@ -55,7 +55,8 @@ def _snippets(text: str, count: int, seed: int) -> list[str]:
     return found
 
 
-def _rendered(text: str, random: np.random.Generator) -> Feeds:
+def rendered(text: str, random: np.random.Generator) -> Feeds:
+    """The recogniser's input: dark text on light paper, a little tilted, blurred and noisy."""
     font = ImageFont.load_default(size=int(random.integers(24, 32)))
     box = font.getbbox(text)
     ink, paper = int(random.integers(0, 80)), int(random.integers(180, 256))

@@ -50,7 +50,7 @@ def test_ten_views_are_five_places_and_their_mirrors():
 
 
 def test_lines_are_rendered_as_the_model_wants_them():
-    feeds = lines._rendered("A line of text", np.random.default_rng(0))
+    feeds = lines.rendered("A line of text", np.random.default_rng(0))
     assert feeds["x"].shape[:3] == (1, 3, 48)
     assert feeds["x"].dtype == np.float32
     assert -1 <= feeds["x"].min() < feeds["x"].max() <= 1

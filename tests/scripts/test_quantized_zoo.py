@@ -10,7 +10,10 @@ import onnx.helper as oh
 import pytest
 
 from quantized_zoo import compare_form
+from zoo_check import segments
+from zoo_check.meaning import best_class, direction
 from zoo_check.quantized_forms import FORMS, operators, prepare
+from zoo_check.segments import check_parts, judge_part
 from zoo_check.spread import judge, moved, moved_model
 
 rng = np.random.default_rng(19)
@@ -70,3 +73,43 @@ def test_floats_are_moved_in_their_last_places(tmp_path: Path) -> None:
     huge = np.array([-np.finfo(np.float32).max, 1], np.float32)
     assert moved({"x": huge}, 1)["x"][0] == huge[0]
     assert moved({"i": np.arange(3)}, 1)["i"].tolist() == [0, 1, 2]
+
+
+def test_parts_are_judged_by_one_quantum() -> None:
+    expected = np.array([0, 7, 255], np.uint8)
+    assert judge_part("q", expected, expected) == (None, 0)
+    assert judge_part("q", np.array([0, 8, 254], np.uint8), expected) == (None, 2)
+    problem, _ = judge_part("q", np.array([0, 9, 255], np.uint8), expected)
+    assert problem == "q: 1 of 3 elements up to 2 quanta away"
+    assert judge_part("q", np.array([255, 7, 255], np.uint8), expected)[0] is not None  # no wrapping
+    sums = np.array([5, -6], np.int32)
+    assert judge_part("s", sums, sums) == (None, 0)
+    assert judge_part("s", sums + np.int32(1), sums)[0] is not None
+
+
+def test_a_part_that_is_wrong_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, prepared, model = (tmp_path / f"{name}.onnx" for name in ("float", "prepared", "quantized"))
+    network(source)
+    prepare(source, prepared)
+    feeds = [{"x": rng.standard_normal((2, 3, 9, 9)).astype(np.float32)}]
+    FORMS["qdq"](prepared, model, feeds)
+    original = segments.divided
+
+    def changed(whole: onnx.ModelProto, values: segments.Feeds) -> onnx.ModelProto:
+        made = original(whole, values)
+        scale = next(t for t in made.graph.initializer if t.data_type == onnx.TensorProto.FLOAT and not t.dims)
+        scale.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(scale) * np.float32(1.1), scale.name))
+        return made
+
+    assert not check_parts(model, feeds, tmp_path).problems
+    monkeypatch.setattr(segments, "divided", changed)
+    assert check_parts(model, feeds, tmp_path).problems
+
+
+def test_what_is_read_has_to_be_the_same(tmp_path: Path) -> None:
+    feeds = {"x": np.zeros(1, np.float32)}
+    answers = [lambda _feeds, row=row: [np.array([row], np.float32)] for row in ([1, 2], [2, 1], [1.01, 2])]
+    assert best_class(tmp_path, feeds, answers[0], answers[2])[1] == []
+    assert best_class(tmp_path, feeds, answers[0], answers[1])[1]
+    assert direction(tmp_path, feeds, answers[0], answers[2])[1] == []
+    assert direction(tmp_path, feeds, answers[0], answers[1])[1]
