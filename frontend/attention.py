@@ -86,16 +86,20 @@ def attend(ctx: Context, query: Value, key: Value, value: Value, factor: float, 
     return joined_heads(ctx, attended(ctx, scores, value))
 
 
-def causal_bias(ctx: Context, tokens: PrimExpr, total: PrimExpr) -> relax.Expr:
-    """[1, 1, S, T]: 0 for the keys up to a token's own place, which is counted from the end of the keys."""
+def causal_bias(ctx: Context, tokens: PrimExpr, total: PrimExpr, new: PrimExpr) -> relax.Expr:
+    """[1, 1, S, T]: 0 for the past keys and as many of the ``new`` ones as a token's place.
 
-    def causal(tokens: PrimExpr, total: PrimExpr) -> te.Tensor:
+    The last token sees all keys, also where there are more new keys than tokens: ONNX Runtime leaves its row alone.
+    """
+
+    def causal(tokens: PrimExpr, total: PrimExpr, new: PrimExpr) -> te.Tensor:
         def element(_b: tirx.Var, _n: tirx.Var, s: tirx.Var, t: tirx.Var) -> PrimExpr:
-            return tirx.Select(t <= total - tokens + s, tirx.const(0, "float32"), tirx.const(LOWEST, "float32"))
+            seen = tirx.any(t <= total - new + s, s == tokens - 1)
+            return tirx.Select(seen, tirx.const(0, "float32"), tirx.const(LOWEST, "float32"))
 
         return te.compute(prim_list([1, 1, tokens, total]), element, name="causal")
 
-    return ctx.te(causal, prim(tokens), prim(total))
+    return ctx.te(causal, prim(tokens), prim(total), prim(new))
 
 
 def padding_bias(ctx: Context, mask: Value, batch: PrimExpr, total: PrimExpr, hidden: float) -> relax.Expr:

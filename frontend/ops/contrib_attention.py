@@ -41,7 +41,7 @@ def attention(ctx: Context, node: Node, inputs: Sequence[Value | None]) -> list[
     if past is not None:
         old = [ctx.reshape(take_cuts(ctx, past, {0: Cut(i, 1, 1)}), tensor_shape(past)[1:]) for i in range(2)]
         key, value = with_past(ctx, old[0], key), with_past(ctx, old[1], value)
-    result = _attend(ctx, node, (query, key, value), mask, scores_bias)
+    result = _attend(ctx, node, (query, key, value), tensor_shape(query)[2], mask, scores_bias)
     if not node.has_output(1):
         return [result]
     shape = tensor_shape(key)
@@ -59,8 +59,9 @@ def multi_head_attention(ctx: Context, node: Node, inputs: Sequence[Value | None
     if node.has_output(3):
         raise ConversionError("the output qk is not supported")
     query, key, value = _projected(ctx, node.attr("num_heads"), query, key, value, bias)
+    new: PrimExpr = tensor_shape(key)[2]
     key, value = with_past(ctx, past_key, key), with_past(ctx, past_value, value)
-    return [_attend(ctx, node, (query, key, value), mask, scores_bias), key, value][: node.output_count]
+    return [_attend(ctx, node, (query, key, value), new, mask, scores_bias), key, value][: node.output_count]
 
 
 def refuse(node: Node, taken: dict[str, Any]) -> None:
@@ -82,7 +83,12 @@ def _split(ctx: Context, projected: Value, sizes: Sequence[int] | None) -> list[
 
 
 def _attend(
-    ctx: Context, node: Node, parts: tuple[relax.Expr, relax.Expr, relax.Expr], mask: Value | None, bias: Value | None
+    ctx: Context,
+    node: Node,
+    parts: tuple[relax.Expr, relax.Expr, relax.Expr],
+    new: PrimExpr,
+    mask: Value | None,
+    bias: Value | None,
 ) -> Value:
     query, key, value = parts
     batch, _, tokens, width = tensor_shape(query)
@@ -91,7 +97,7 @@ def _attend(
     if mask is not None:
         biases.append(padding_bias(ctx, mask, batch, total, node.attr("mask_filter_value", HIDDEN)))
     if node.attr("unidirectional", 0):
-        biases.append(causal_bias(ctx, tokens, total))
+        biases.append(causal_bias(ctx, tokens, total, new))
     return attend(ctx, query, key, value, scale_of(node.attr("scale"), width), biases)
 
 

@@ -55,6 +55,9 @@ def test_multi_head_attention() -> None:
         Case("MultiHeadAttention", [q, k, v, bias, padding], heads, domain=MS),
         Case("MultiHeadAttention", [q, k, v, None, None, floats(B, 1, S, 6)], {**heads, "scale": 0.7}, domain=MS),
         Case("MultiHeadAttention", [q, q, q, bias, None, None, *past], causal, 3, domain=MS),
+        Case("MultiHeadAttention", [q, k, v], causal, domain=MS),
+        Case("MultiHeadAttention", [k, q, q], causal, domain=MS),
+        Case("MultiHeadAttention", [k, q, q, None, None, None, *past], causal, 3, domain=MS),
         Case("MultiHeadAttention", [q, floats(B, N, 6, H), floats(B, N, 6, H)], heads, domain=MS),
     ]
     check_cases([by_runtime(item) for item in items], atol=1e-5)
