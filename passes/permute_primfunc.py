@@ -20,7 +20,10 @@ def permute_primfunc(function: tirx.PrimFunc, which: Sequence[bool], order: Sequ
     if len(buffers) != len(which):
         return None
     schedule = Schedule(tvm.IRModule({"main": function}))
-    blocks = schedule.get_child_blocks(schedule.get_sblock("root"))
+    try:
+        blocks = schedule.get_child_blocks(schedule.get_sblock("root"))
+    except ScheduleError:  # loops written out, without a block around them
+        return None
     if len(blocks) != 1:
         return None
     block = schedule.get(blocks[0])

@@ -124,6 +124,8 @@ def _contract(ctx: Context, a: Term, b: Term, later: set[str], sizes: Mapping[st
     """One term from two: labels in both are batches if needed later, else summed over."""
     a = _summed(ctx, a, later | set(b.labels))
     b = _summed(ctx, b, later | set(a.labels))
+    stretched = _stretched(ctx, a, b, later)
+    a, b = (_summed(ctx, term, set(term.labels) - stretched) for term in (a, b))
     shared = [label for label in a.labels if label in b.labels]
     batch = "".join(label for label in shared if label in later)
     inner = "".join(label for label in shared if label not in later)
@@ -139,19 +141,19 @@ def _contract(ctx: Context, a: Term, b: Term, later: set[str], sizes: Mapping[st
         tails = [ctx.simplify(product([own[label] for label in group])) for group in order[1:]]
         return ctx.tensor(ctx.reshape(value, [*heads, *tails]))
 
-    _refuse_broadcast_sum(ctx, a, b, inner)
     result = matmul(ctx, matrix(a, [batch, rows, inner]), matrix(b, [batch, inner, columns]))
     shape = [*tensor_shape(result)[: len(batch)], *(sizes[label] for label in rows + columns)]
     return Term(batch + rows + columns, ctx.tensor(ctx.reshape(result, shape)))
 
 
-def _refuse_broadcast_sum(ctx: Context, a: Term, b: Term, inner: str) -> None:
-    for label in inner:
+def _stretched(ctx: Context, a: Term, b: Term, later: set[str]) -> set[str]:
+    """Labels summed over a size in one term and over 1 in the other: the sum of products is a product of sums."""
+    found = set()
+    for label in set(a.labels) & set(b.labels) - later:
         own = [tensor_shape(term.value)[term.labels.index(label)] for term in (a, b)]
         if not ctx.equal(*own) and 1 in map(as_int, own):
-            raise ConversionError(
-                f"label {label!r} is summed over sizes {own[0]} and {own[1]}, which only broadcasting would join"
-            )
+            found.add(label)
+    return found
 
 
 def _outer(ctx: Context, a: Term, b: Term, labels: str) -> Term:

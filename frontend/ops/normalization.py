@@ -15,7 +15,7 @@ from ...errors import ConversionError
 from ..context import Context
 from ..node import Node
 from ..registry import converter
-from ..shapes import never_has_elements
+from ..shapes import never_has_elements, same_dim
 from ..values import PrimExpr, Value, as_int, rank, tensor_dtype, tensor_shape
 from .activation import number
 from .elementwise import add, divide, multiply, subtract
@@ -121,7 +121,8 @@ def instance_normalization(ctx: Context, node: Node, inputs: Sequence[Value]) ->
 def group_normalization(ctx: Context, node: Node, inputs: Sequence[Value]) -> Value:
     """Opset 18's definition, with a scale per group, is deprecated: the checker refuses it."""
     data, scale, bias = inputs
-    dims, groups = tensor_shape(data), node.attr("num_groups")
+    dims, groups = list(tensor_shape(data)), node.attr("num_groups")
+    dims[1] = same_dim(ctx, [dims[1], *(tensor_shape(vector)[0] for vector in (scale, bias))], "numbers of channels")
     channels = as_int(dims[1])
     if channels is None or channels % groups:
         raise ConversionError(f"{dims[1]} channels can't be split into {groups} groups")

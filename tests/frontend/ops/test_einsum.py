@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from onnx_check import case, check_cases
+from onnx_check import Const, case, check_cases
 
 from onnxkiln.errors import ConversionError
 from onnxkiln.frontend.ops.einsum import parse
@@ -64,3 +64,20 @@ def test_types() -> None:
 def test_equations_that_do_not_fit(equation: str, ranks: list[int]) -> None:
     with pytest.raises(ConversionError, match="equation"):
         parse(equation, ranks)
+
+
+@pytest.mark.parametrize("dims", ["fixed", "open"])
+def test_sizes_of_one_that_a_sum_broadcasts(dims: str) -> None:
+    operands = {
+        "ij,jk->ik": [floats(2, 1), floats(3, 5)],
+        "bij,bjk->bik": [floats(2, 3, 4), floats(2, 1, 5)],
+        "i,i->": [floats(1), floats(4)],
+        "ab,bc,cd->ad": [floats(2, 3), floats(1, 4), floats(1, 5)],
+    }
+    fixed = [case("Einsum", *arrays, equation=equation) for equation, arrays in operands.items()]
+    mixed = [
+        case("Einsum", Const(arrays[0]), *arrays[1:], equation=equation, dims="open")
+        for equation, arrays in operands.items()
+        if 1 in arrays[0].shape
+    ]
+    check_cases(fixed if dims == "fixed" else mixed, rtol=1e-4, atol=1e-5)

@@ -138,6 +138,7 @@ def test_group_normalization() -> None:
         [
             case("GroupNormalization", x, scale, bias, num_groups=3, expected=expected),
             case("GroupNormalization", x, *constant, num_groups=3, expected=expected),
+            case("GroupNormalization", x, *constant, num_groups=3, expected=expected, dims="open"),
         ],
         opset=21,
         rtol=1e-4,
