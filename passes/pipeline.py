@@ -32,8 +32,10 @@ from .narrow_operands import narrow_operands
 from .order_bindings import order_bindings
 from .order_scalars import order_scalars
 from .outline_branches import outline_branches
+from .permute_tables import permute_tables
 from .relax_alignment import relax_alignment
 from .select_kernels import select_kernels
+from .tabulate_bytes import mark_lookups, tabulate_bytes
 from .to_dataflow import to_dataflow
 from .unify_scalars import unify_scalars
 from .vectorize_math import vectorize_math
@@ -82,6 +84,7 @@ _FUSE = _tvm(T.FuseTIR(), T.DeadCodeElimination())
 
 PIPELINE: tuple[Step, ...] = (
     Step("outline_branches", "O0", _counted(outline_branches)),
+    Step("tabulate_bytes", "O1", _counted(tabulate_bytes), ("cpu",)),
     Step("integer_arithmetic", "O1", _counted(integer_arithmetic), ("cpu",)),
     Step("clean", "O1", _CLEAN),
     Step("fold_constants", "O1", _counted(fold_constants)),
@@ -107,6 +110,7 @@ PIPELINE: tuple[Step, ...] = (
     Step("to_dataflow", "O1", _counted(to_dataflow)),
     Step("annotate", "O1", _tvm(T.AnnotateTIROpPattern())),
     Step("mark_resizing", "O1", _counted(mark_resizing)),
+    Step("mark_lookups", "O1", _counted(mark_lookups), ("cpu",)),
     Step("group", "O1", _tvm(T.FuseOps()), explain=explain_fusion),
     Step("unify_scalars", "O1", _counted(unify_scalars)),
     Step("order_fused_scalars", "O1", _counted(order_scalars)),
@@ -122,6 +126,7 @@ PIPELINE: tuple[Step, ...] = (
 FINISHING: tuple[Step, ...] = (
     Step("join_in_place", "O2", lambda mod, target: join_in_place(mod, target.vector_lanes), ("cpu",)),
     Step("vectorize_math", "O0", _counted(vectorize_math), ("cpu",)),
+    Step("permute_tables", "O1", permute_tables, ("cpu",)),
     Step("relax_alignment", "O0", _counted(relax_alignment)),
 )
 """On scheduled functions, which no longer need to look simple."""

@@ -15,6 +15,7 @@ from .keep_on_stack import keep_on_stack
 from .keep_rounding import keep_rounding
 from .peel_borders import peel_borders
 from .peel_tails import peel_tails
+from .permute_tables import expand_lookups
 from .prefetch_weights import prefetch_weights
 from .round_bfloat16 import round_bfloat16
 from .vectorize_math import expand_math
@@ -52,6 +53,7 @@ def _passes() -> list[tvm.transform.Pass]:
         tirx.transform.CommonSubexprElim(),
         carry_broadcasts(),
         tirx.transform.FP8ComputeLegalize(),
+        expand_lookups(),
         expand_math(),
         keep_on_stack(),
         tirx.transform.VerifyMemory(),

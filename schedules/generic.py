@@ -20,7 +20,8 @@ from .blocks import TAIL_KEY, all_blocks, as_int, depends_on, extent, is_spatial
 PARALLEL_MIN_WORK = 1 << 14
 """Elements: below it starting the thread pool costs more than a second core saves."""
 
-
+_FEW_VECTORS = 4
+"""Below so many vectors in a row their tail is a large part of the work."""
 
 _CUT_KEY = "pragma_loop_partition_hint"
 
@@ -120,7 +121,7 @@ def transposed_loop(schedule: Schedule, block: SBlockRV, spatial: list[Any]) -> 
     for index in last:
         along = [i for i, var in enumerate(variables[:-1]) if depends_on(index, [var])]
         if len(along) == 1 and index.same_as(variables[along[0]]):
-            return spatial[along[0]]
+            return None if extent(schedule, spatial[along[0]]) == 1 else spatial[along[0]]
     return None
 
 
@@ -163,6 +164,9 @@ def vectorize_loop(schedule: Schedule, loop: Any, lanes: int, mark: bool = True,
         if mark and size > 1:
             schedule.vectorize(loop)
         return []
+    if size is not None and size < _FEW_VECTORS * lanes:
+        # Of 24 elements one vector of 16 would leave as many as 8 to the tail, one by one.
+        lanes = next((part for part in (lanes, lanes // 2) if part >= 4 and size % part == 0), lanes)
     outer, vector = schedule.split(loop, [None, lanes])
     if size is None or size % lanes:
         schedule.annotate(outer, TAIL_KEY, lanes)

@@ -102,12 +102,20 @@ def test_small_work_stays_on_one_core() -> None:
 
 def test_open_work_runs_in_parallel() -> None:
     x = placeholder(tirx.Var("n", "int64"), 40)
-    assert loops(scheduled(x, doubled(x))) == [("parallel", None), ("serial", 3), ("vector", 16)]
+    assert loops(scheduled(x, doubled(x))) == [("parallel", None), ("vector", 8)]
 
 
 def test_short_rows_are_fused() -> None:
     x = placeholder(10, 8, 3)
-    assert loops(scheduled(x, doubled(x))) == [("serial", 10), ("serial", 2), ("vector", 16)]
+    assert loops(scheduled(x, doubled(x))) == [("serial", 10), ("serial", 3), ("vector", 8)]
+
+
+def test_a_narrower_vector_spares_few_ones_a_tail() -> None:
+    x = placeholder(4, 24)
+    assert loops(scheduled(x, doubled(x)))[-2:] == [("serial", 3), ("vector", 8)]
+    for size, vectors in ((27, 2), (200, 13)):  # 8 doesn't divide it; there are many
+        x = placeholder(4, size)
+        assert loops(scheduled(x, doubled(x)))[-2:] == [("serial", vectors), ("vector", 16)]
 
 
 def test_cheap_stages_are_inlined_and_dear_ones_kept() -> None:
