@@ -39,6 +39,7 @@ class Gpu:
     device: GpuDevice
     code: DeviceCode | None
     stream: int
+    cudart: ctypes.CDLL
 
 
 def choose_code(device: Device, gpu: GpuDevice, driver: tuple[int, int]) -> DeviceCode | None:
@@ -84,7 +85,7 @@ def open_gpu(artifact: OpenArtifact, driver: Driver, device: GpuDevice) -> Gpu:
             _open_runtime(artifact, description)
         if device.index not in _streams:
             _streams[device.index] = _make_stream(cudart, device.index)
-        return Gpu(device, code, _streams[device.index])
+        return Gpu(device, code, _streams[device.index], cudart)
 
 
 def load_kernels(artifact: OpenArtifact, code: DeviceCode) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import tvm_ffi
 
 from ..errors import DeviceError, InputError, KilnError, UsageError
+from .device_graph import Recording, obstacle_of, record
 from .device_loading import Gpu
 from .profiling import FunctionTime
 from .runtime import function
@@ -31,6 +33,13 @@ class GpuSession(Session):
         # Buffers for inputs, by index, that nobody uses; each caller takes a set for its call.
         self._buffers: list[dict[int, Any]] = []
         self._owner: object = None
+        open_dims = [dim for spec in parts[0].contract.inputs for dim in spec.shape if not isinstance(dim, int)]
+        self.use_graphs = True
+        """Whether runs with NumPy arrays are recorded as a CUDA graph, where sizes are fixed, then started whole."""
+        self._obstacle = f"size {open_dims[0]} is open" if open_dims else ""
+        self._recordings: list[Recording] = []  # that nobody uses; one at most, made by the second run
+        self._runs = 0
+        self._recording = threading.Lock()
         with self._stream():
             super().__init__(*parts)
 
@@ -39,6 +48,13 @@ class GpuSession(Session):
         """The GPU in use, and which of the artifact's code it runs."""
         code = f", {self._gpu.code.path}" if self._gpu.code else ""
         return f"cuda:{self._gpu.device.index} ({self._gpu.device.name}, sm_{self._gpu.device.architecture}{code})"
+
+    @property
+    def graphs(self) -> str:
+        """Whether runs are one CUDA graph: "recorded", "off", "not yet", or why they can't be."""
+        if not self.use_graphs:
+            return "off"
+        return self._obstacle or ("recorded" if self._runs > 1 else "not yet")
 
     def run_dlpack(self, inputs: Sequence[Any]) -> list[Any]:
         """Run on tensors on this GPU that speak DLPack, in the inputs' order, without a copy; outputs are there too.
@@ -66,17 +82,65 @@ class GpuSession(Session):
         """Give back library, weights and buffers once the calls in progress end; ``run`` raises from now on."""
         super().close()
         self._buffers.clear()
+        self._recordings.clear()
         self._owner = None
 
     def _call(self, arguments: list[Any], shapes: tuple[tuple[int, ...], ...]) -> Any:
+        if self.use_graphs and not self._obstacle and self._weights is not None:
+            try:
+                recording = self._recordings.pop()
+            except IndexError:
+                return self._launched(arguments, shapes)
+            return self._replayed(recording, arguments)
+        return self._launched(arguments, shapes)
+
+    def _launched(self, arguments: list[Any], shapes: tuple[tuple[int, ...], ...]) -> Any:
+        """Kernel by kernel. The second such run is followed by a recording: by then kernels are loaded."""
         buffers = self._buffers.pop() if self._buffers else {}
         with self._stream():
             moved = [self._moved(argument, index, buffers) for index, argument in enumerate(arguments)]
-            result = self._on_gpu(moved, shapes)
-            back = [self._returned(self._item(result, index)) for index in self._all]
-            # The copies go through the default stream, which waits for ours.
-            self._synchronize(self._device, 0)
+            back = self._fetched(self._on_gpu(moved, shapes))
+            if self.use_graphs and not self._obstacle and self._recording.acquire(blocking=False):
+                try:
+                    self._runs += 1
+                    if self._runs == 2:
+                        self._record(moved)
+                        buffers = {}  # they are the recording's now
+                finally:
+                    self._recording.release()
         self._buffers.append(buffers)
+        return back
+
+    def _replayed(self, recording: Recording, arguments: list[Any]) -> Any:
+        with self._stream():
+            for argument, target in zip(arguments, recording.inputs, strict=True):
+                self._copy(_tensor(argument), target)
+            recording.start(self._gpu.stream)
+            back = self._fetched(recording.result)
+        self._recordings.append(recording)
+        if self._weights is None:
+            self._recordings.clear()
+        return back
+
+    def _record(self, inputs: list[Any]) -> None:
+        """Make the recording, or note why there can be none: the model runs without as well."""
+        weights = self._weights
+
+        def run(main: Any) -> Any:
+            return main(*inputs, weights)
+
+        try:
+            self._obstacle = obstacle_of(self._new_machine(), run)
+            self._synchronize(self._device, self._gpu.stream)
+            if not self._obstacle:
+                self._recordings.append(record(self._gpu.cudart, self._device, self._new_machine(), inputs, run))
+        except Exception as error:
+            self._obstacle = str(error).strip().splitlines()[0]
+
+    def _fetched(self, result: Any) -> Any:
+        back = [self._returned(self._item(result, index)) for index in self._all]
+        # The copies go through the default stream, which waits for ours.
+        self._synchronize(self._device, 0)
         return tvm_ffi.Array(back)
 
     def _on_gpu(self, tensors: list[Any], shapes: tuple[tuple[int, ...], ...]) -> Any:
@@ -87,7 +151,7 @@ class GpuSession(Session):
             raise _explained(error, self.device) from error
 
     def _moved(self, argument: Any, index: int, buffers: dict[int, Any]) -> Any:
-        source = tvm_ffi.from_dlpack(argument) if isinstance(argument, np.ndarray) else argument
+        source = _tensor(argument)
         target = buffers.get(index)
         if target is None or tuple(target.shape) != tuple(source.shape):
             target = buffers[index] = self._empty(source.shape, source.dtype)
@@ -131,6 +195,10 @@ class GpuSession(Session):
         machine = module["vm_load_executable"]()
         machine["vm_initialization"](_CUDA, self._gpu.device.index, _POOLED, _CPU, 0, _POOLED)
         return machine
+
+
+def _tensor(argument: Any) -> Any:
+    return tvm_ffi.from_dlpack(argument) if isinstance(argument, np.ndarray) else argument
 
 
 class _OnStream:

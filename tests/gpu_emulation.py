@@ -92,6 +92,7 @@ def _launch(name: str, parameters: str, text: str) -> str:
     body = text[start : end if end > 0 else len(text)]
     gives_way = "true" if re.search(r"__sync|__shfl|kiln_product", body) else "false"
     return (
+        f'extern "C" int count_{name} = {len(types)}; '
         f'extern "C" void launch_{name}(const unsigned* grid, const unsigned* block, unsigned, void** arguments) '
         f"{{ emulator::run(grid, block, {gives_way}, [=] {{ {name}({arguments}); }}); }}"
     )
@@ -151,3 +152,18 @@ def check_emulated(
             case = cases[int(output.name.split("_")[0][1:])]
             assert_same(result, reference, f"{case}, {output.name}, {order}", rtol, atol)
     return artifact
+
+
+def child(artifact: Path, code: str, device: str = "auto", **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run ``code`` in a process with the pretended driver; its log is written beside the artifact."""
+    log = artifact.parent / "log"
+    log.write_text("")
+    whole = f"import sys\nimport numpy as np\nimport onnxkiln\n{code}"
+    found = environment(FAKE_CUDA_LOG=str(log), **settings)
+    return subprocess.run(
+        [sys.executable, "-c", whole, str(artifact), device], env=found, capture_output=True, text=True, check=False
+    )
+
+
+def calls(artifact: Path, name: str) -> list[str]:
+    return [line for line in (artifact.parent / "log").read_text().splitlines() if line.startswith(name)]

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import onnx
 import pytest
-from gpu_emulation import NEEDS_CXX, build_kernels, environment
+from gpu_emulation import NEEDS_CXX, build_kernels, calls, child
 
 import onnxkiln
 from onnxkiln.errors import UsageError
@@ -42,21 +40,6 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def kernels(artifact: Path) -> str:
     return str(build_kernels((artifact.parent / "dump" / "kernels.cu").read_text(), artifact.parent))
-
-
-def child(artifact: Path, code: str, device: str = "auto", **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run ``code`` in a process with the pretended driver; its log is written beside the artifact."""
-    log = artifact.parent / "log"
-    log.write_text("")
-    whole = f"import sys\nimport numpy as np\nimport onnxkiln\n{code}"
-    found = environment(FAKE_CUDA_LOG=str(log), **settings)
-    return subprocess.run(
-        [sys.executable, "-c", whole, str(artifact), device], env=found, capture_output=True, text=True, check=False
-    )
-
-
-def calls(artifact: Path, name: str) -> list[str]:
-    return [line for line in (artifact.parent / "log").read_text().splitlines() if line.startswith(name)]
 
 
 def refusal(artifact: Path, code: str = LOAD, device: str = "auto", **settings: str) -> str:

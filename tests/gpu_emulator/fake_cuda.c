@@ -5,6 +5,7 @@
 //   FAKE_CUDA_DEVICES   capabilities such as 90 or 80,86 (default 90); empty: no GPU
 //   FAKE_CUDA_VERSION   the driver's CUDA version (default 13050)
 //   FAKE_CUDA_MEMORY    bytes that cudaMalloc gives in all (default: 4 GB)
+//   FAKE_CUDA_NO_GRAPHS set: recordings can't be made into graphs
 //   FAKE_CUDA_KERNELS   a library with a function launch_KERNEL for each kernel, which is called in its place
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -46,6 +47,15 @@ static int device_count(void) {
   return count;
 }
 
+// A recorded kernel: its arguments as they were, eight bytes each.
+typedef struct Node {
+  struct Node* next;
+  char name[500];
+  unsigned grid[3], block[3], shared;
+  int count;
+  uint64_t values[64];
+} Node;
+
 #ifdef CUDART
 
 #define GUARD 64
@@ -53,6 +63,8 @@ static const unsigned char MARK = 0xA5;
 static size_t used;
 static __thread int current;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static void* capturing;
+static int broken;
 
 int cudaGetDeviceCount(int* count) { return (*count = device_count()) ? 0 : 100; }
 int cudaSetDevice(int index) { current = index; return index < device_count() ? 0 : 101; }
@@ -111,19 +123,74 @@ int cudaMemcpyPeerAsync(void* to, int d, const void* from, int s, size_t size, v
 int cudaStreamCreate(void** stream) { *stream = malloc(1); note("stream-create %p", *stream); return 0; }
 int cudaStreamCreateWithFlags(void** stream, unsigned flags) { return cudaStreamCreate(stream); }
 int cudaStreamDestroy(void* stream) { return 0; }
-int cudaStreamSynchronize(void* stream) { note("stream-synchronize %p", stream); return 0; }
+int cudaStreamSynchronize(void* stream) {
+  note("stream-synchronize %p", stream);
+  if (!capturing || stream != capturing) return 0;
+  broken = 1;
+  return 900;
+}
 int cudaStreamWaitEvent(void* stream, void* event, unsigned flags) { return 0; }
-int cudaStreamBeginCapture(void* stream, int mode) { return 801; }
-int cudaStreamEndCapture(void* stream, void** graph) { return 801; }
+static Node *first, *last;
+
+// The driver's half asks where to put a launch: 1 where it was recorded.
+int fake_record(void* stream, const Node* launch) {
+  if (!capturing || stream != capturing) return 0;
+  Node* node = malloc(sizeof *node);
+  *node = *launch;
+  node->next = NULL;
+  if (last) last->next = node; else first = node;
+  last = node;
+  return 1;
+}
+int cudaStreamBeginCapture(void* stream, int mode) {
+  note("capture-begin %p mode %d", stream, mode);
+  capturing = stream;
+  broken = 0;
+  first = last = NULL;
+  return 0;
+}
+int cudaStreamEndCapture(void* stream, void** graph) {
+  note("capture-end %p", stream);
+  int wrong = broken || stream != capturing;
+  capturing = NULL;
+  *graph = NULL;
+  if (wrong) return 901;
+  void** made = malloc(sizeof *made);
+  *made = first;
+  *graph = made;
+  return 0;
+}
 int cudaEventCreate(void** event) { *event = malloc(1); return 0; }
 int cudaEventDestroy(void* event) { free(event); return 0; }
 int cudaEventRecord(void* event, void* stream) { return 0; }
 int cudaEventSynchronize(void* event) { return 0; }
 int cudaEventElapsedTime(float* ms, void* start, void* end) { *ms = 1; return 0; }
-int cudaGraphDestroy(void* graph) { return 0; }
-int cudaGraphExecDestroy(void* graph) { return 0; }
-int cudaGraphInstantiate(void** exec, void* graph, unsigned long long flags) { return 801; }
-int cudaGraphLaunch(void* exec, void* stream) { return 801; }
+int cudaGraphDestroy(void* graph) { free(graph); return 0; }
+int cudaGraphExecDestroy(void* exec) {
+  note("graph-destroy");
+  for (Node* node = *(Node**)exec; node;) {
+    Node* next = node->next;
+    free(node);
+    node = next;
+  }
+  free(exec);
+  return 0;
+}
+int cudaGraphInstantiate(void** exec, void* graph, unsigned long long flags) {
+  if (getenv("FAKE_CUDA_NO_GRAPHS")) return 801;
+  *exec = malloc(sizeof(void*));
+  *(void**)*exec = *(void**)graph;
+  return 0;
+}
+int cudaGraphLaunch(void* exec, void* stream) {
+  note("graph-launch stream %p", stream);
+  int (*run)(const Node*) = dlsym(dlopen("libcuda.so.1", RTLD_NOW | RTLD_NOLOAD), "fake_run");
+  for (Node* node = *(Node**)exec; node; node = node->next) {
+    int status = run(node);
+    if (status) return status;
+  }
+  return 0;
+}
 int cudaGetLastError(void) { return 0; }
 int cudaPeekAtLastError(void) { return 0; }
 const char* cudaGetErrorName(int status) { return status == 2 ? "cudaErrorMemoryAllocation" : "cudaErrorFake"; }
@@ -166,21 +233,44 @@ int cuModuleGetFunction(void** function, void* module, const char* name) {
   return 0;
 }
 int cuTensorMapEncodeTiled(void) { return 801; }
-int cuLaunchKernelEx(const Config* config, void* function, void** arguments, void** extra) {
-  const unsigned *g = config->grid, *b = config->block;
-  const char* name = ((Function*)function)->name;
-  note("launch %s %u %u %u, %u %u %u, %u stream %p", name, g[0], g[1], g[2], b[0], b[1], b[2], config->shared,
-       config->stream);
+// Runs a kernel's stand-in.
+int fake_run(const Node* node) {
   const char* path = getenv("FAKE_CUDA_KERNELS");
   if (!path) return 0;
   void* library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
   if (!library) { fprintf(stderr, "%s\n", dlerror()); return 209; }
   char symbol[520] = "launch_";
-  strcat(symbol, name);
+  strcat(symbol, node->name);
   void (*run)(const unsigned*, const unsigned*, unsigned, void**) = dlsym(library, symbol);
   if (!run) return 500;
-  run(g, b, config->shared, arguments);
+  void* arguments[64];
+  for (int i = 0; i < node->count; i++) arguments[i] = (void*)&node->values[i];
+  run(node->grid, node->block, node->shared, arguments);
   return 0;
+}
+static int count_of(const char* name) {
+  const char* path = getenv("FAKE_CUDA_KERNELS");
+  void* library = path ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : NULL;
+  char symbol[520] = "count_";
+  strcat(symbol, name);
+  int* count = library ? dlsym(library, symbol) : NULL;
+  return count ? *count : 0;
+}
+int cuLaunchKernelEx(const Config* config, void* function, void** arguments, void** extra) {
+  Node node = {NULL};
+  strcpy(node.name, ((Function*)function)->name);
+  memcpy(node.grid, config->grid, sizeof node.grid);
+  memcpy(node.block, config->block, sizeof node.block);
+  node.shared = config->shared;
+  node.count = count_of(node.name);
+  if (node.count > 64) { fprintf(stderr, "%s has %d arguments\n", node.name, node.count); return 1; }
+  for (int i = 0; i < node.count; i++) memcpy(&node.values[i], arguments[i], 8);
+  int (*record)(void*, const Node*) = dlsym(RTLD_DEFAULT, "fake_record");
+  int recorded = record && record(config->stream, &node);
+  const unsigned *g = config->grid, *b = config->block;
+  note("%s %s %u %u %u, %u %u %u, %u stream %p", recorded ? "record" : "launch", node.name, g[0], g[1], g[2], b[0], b[1],
+       b[2], config->shared, config->stream);
+  return recorded ? 0 : fake_run(&node);
 }
 
 #endif
