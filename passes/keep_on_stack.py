@@ -10,13 +10,20 @@ import tvm
 import tvm_ffi
 from tvm import tirx
 
-from ..schedules.blocks import as_int
+from ..schedules.blocks import MEMORY_SCOPE, as_int
 
 LIMIT = 16 * 1024
 """Bytes. Threads have stacks of megabytes, and kernels nest few buffers; larger ones are no registers anyway."""
 
 _KEEP = "disable_lower_builtin"
 """TVM's annotation for allocations that are left to code generation, which puts them on the stack."""
+
+_VOLATILE = "tirx.volatile"
+"""TVM's annotation for buffers whose every load and store is to happen.
+
+Of sums on two levels LLVM sees that both could be registers. There are too few for both, and those it then spills are
+loaded and stored for each product: a kernel took three times as long or did not, as its register allocation fell out.
+"""
 
 
 def keep_on_stack() -> tvm.transform.Pass:
@@ -33,7 +40,10 @@ def _mark(statement: tirx.AllocBuffer) -> tirx.AllocBuffer:
     size = _bytes(statement.buffer)
     if not size or size > LIMIT:  # one of no elements can't be on the stack: TVM wants a size there
         return statement
-    return tirx.AllocBuffer(statement.buffer, {**statement.annotations, _KEEP: tirx.const(True, "bool")})
+    marks = {_KEEP: tirx.const(True, "bool")}
+    if statement.buffer.scope() == MEMORY_SCOPE:
+        marks[_VOLATILE] = tirx.const(True, "bool")
+    return tirx.AllocBuffer(statement.buffer, {**statement.annotations, **marks})
 
 
 def _bytes(buffer: tirx.Buffer) -> int | None:

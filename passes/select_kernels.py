@@ -133,7 +133,7 @@ def _matmul(selector: Selector, call: relax.Call) -> relax.Expr | None:
         return None  # nothing to tile
     if weight is not None and weight.ndim == 2:
         columns = weight.shape[1]
-        tile = matmul.row_tile(a[-2], columns, selector.target)
+        tile = matmul.row_tile(a[-2], columns, selector.target, weight.shape[0])
         return selector.te(matmul.matmul, left, constant(matmul.pack(weight)), columns, tile)
     if not _same_batch(a[:-2], b[:-2]):
         return None

@@ -10,6 +10,7 @@ import tvm
 from tvm import s_tir, tirx
 from tvm.tirx.compilation_pipeline import PIPELINE_MAP, finalize_device_passes, register_tir_pipeline
 
+from . import vectorize_math
 from .carry_broadcasts import carry_broadcasts
 from .keep_on_stack import keep_on_stack
 from .keep_rounding import keep_rounding
@@ -18,7 +19,7 @@ from .peel_tails import peel_tails
 from .permute_tables import expand_lookups
 from .prefetch_weights import prefetch_weights
 from .round_bfloat16 import round_bfloat16
-from .vectorize_math import expand_math
+from .vectorize_math import expand_math, keep_scalar
 
 NAME = "onnxkiln_cpu"
 
@@ -41,6 +42,7 @@ def _passes() -> list[tvm.transform.Pass]:
         peel_tails(),
         tirx.transform.ConvertSSA(),
         s_tir.transform.LoopPartition(),
+        keep_scalar(),
         tirx.transform.VectorizeLoop(True),
         tirx.transform.StorageRewrite(),
         s_tir.transform.HoistIfThenElse(),
@@ -79,4 +81,5 @@ def register() -> str:
         register_tir_pipeline(NAME, _factory)
         # LLVM rounds vectors half to even, which TVM says of its other roundings only.
         tvm.ir.register_op_attr("tirx.nearbyint", "TVectorizable", True)
+        vectorize_math.register()
     return NAME

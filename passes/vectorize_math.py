@@ -23,6 +23,9 @@ from ..schedules.vector_math import FUNCTIONS, has_short_form, power
 MARK = "kiln.vector_math"
 """Attribute of functions whose calls ``expand_math`` replaces."""
 
+_LIBRARY = ("erf", "log1p")
+"""Of ``FUNCTIONS`` those that TVM calls the C library for, one element at a time."""
+
 
 def vectorize_math(mod: tvm.IRModule) -> tuple[tvm.IRModule, int]:
     """Returns the module and how many calls are going to be replaced.
@@ -40,6 +43,30 @@ def vectorize_math(mod: tvm.IRModule) -> tuple[tvm.IRModule, int]:
             if count:
                 result.update_func(gv, function.with_attr(MARK, True))
     return result, total
+
+
+def register() -> None:
+    """Tell TVM which functions may stand in vectorised loops: of these it doesn't know, and leaves scalar loops."""
+    for name in (*_LIBRARY, "isnan", "rsqrt"):
+        tvm.ir.register_op_attr(f"tirx.{name}", "TVectorizable", True)
+
+
+def keep_scalar() -> tvm.transform.Pass:
+    """The pass, before vectorisation, for calls of the C library that ``expand_math`` won't replace."""
+
+    @tirx.transform.prim_func_pass(opt_level=0, name="kiln.keep_scalar")
+    def run(function: tirx.PrimFunc, _mod: tvm.IRModule, _context: tvm.transform.PassContext) -> tirx.PrimFunc:
+        marked = bool(function.attrs and MARK in function.attrs)
+        return tvm_ffi.structural_map(function, (tvm.ir.Call, lambda call: _library_call(call, marked)))
+
+    return run
+
+
+def _library_call(call: tvm.ir.Call, marked: bool) -> Any:
+    suffix = {"float64": "", "float32": "f"}.get(str(getattr(call.ty, "dtype", "")))
+    if _name(call) not in _LIBRARY or suffix is None or (marked and _is_replaced(call)):
+        return call
+    return tirx.call_pure_extern(str(call.ty.dtype), _name(call) + suffix, *call.args)
 
 
 def expand_math() -> tvm.transform.Pass:

@@ -22,6 +22,9 @@ TAIL_KEY = "kiln.tail"
 PREFETCH_KEY = "kiln.prefetch"
 """Loop annotation: so many iterations ahead are the weights fetched that its body reads (``prefetch_weights``)."""
 
+MEMORY_SCOPE = "global.memory"
+"""Storage scope of scratch that stays in memory (``passes.keep_on_stack``), where LLVM would rather have registers."""
+
 
 def as_int(expr: Any) -> int | None:
     """The Python int that an expression is, or None."""

@@ -14,12 +14,21 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
 
 from ..targets import Target
-from .blocks import TAIL_KEY, TEMPLATE_KEY, as_int, extent
+from .blocks import MEMORY_SCOPE, PREFETCH_KEY, TAIL_KEY, TEMPLATE_KEY, as_int, extent, uses_expensive_maths
 from .generic import PARALLEL_MIN_WORK
 from .template import Parameters, register
-from .tiles import BLOCK, accumulators, best_tile, finish_epilogue, registers_per_block, schedule_prologue
+from .tiles import BLOCK, best_tile, best_width, finish_epilogue, schedule_prologue, sum_length, weights_stay
 
 NAME = "matmul"
+FLOAT_BYTES, LINE_BYTES = 4, 64
+ROLLED_DEPTH = 128
+"""Products of a sum from which on it costs nothing to write the sums to memory before they are used."""
+
+MANY_PANELS = 8
+"""Panels of weights from which on it pays to fetch the next one early."""
+
+TYPICAL_ROWS = 128
+"""What an open number of rows is taken for; beside it there are tiles for few (``row_variants``)."""
 
 
 def pack(weight: np.ndarray) -> np.ndarray:
@@ -31,9 +40,13 @@ def pack(weight: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(padded.reshape(depth, blocks, BLOCK).transpose(1, 0, 2))
 
 
-def row_tile(rows: Any, columns: int, target: Target) -> int:
-    """Rows of the register tile; part of the expression, because it rounds the number of computed rows up."""
-    return best_tile(as_int(rows), -(-columns // BLOCK), target)[0]
+def row_tile(rows: Any, columns: int, target: Target, depth: int | None = None) -> int:
+    """Rows of the register tile; part of the expression, because it rounds the number of computed rows up.
+
+    ``depth`` is the number of products of a sum, where it is known.
+    """
+    known = as_int(rows)
+    return best_tile(TYPICAL_ROWS if known is None else known, -(-columns // BLOCK), target, depth)[0]
 
 
 def matmul(data: te.Tensor, weight: te.Tensor, columns: int, tile: int) -> te.Tensor:
@@ -66,7 +79,7 @@ class Matmul:
     """Parameters: ``blocks``, the 16-lane blocks of a tile. The rows are fixed by the expression."""
 
     name = NAME
-    version = 1
+    version = 2
 
     def space(self, schedule: Schedule, anchor: SBlockRV, target: Target) -> Mapping[str, list[int]]:
         count = self._blocks(schedule, anchor)
@@ -74,8 +87,8 @@ class Matmul:
 
     def default(self, schedule: Schedule, anchor: SBlockRV, target: Target) -> Parameters:
         rows = int(schedule.get(anchor).annotations["rows"])
-        limit = max(1, accumulators(target) // (rows * registers_per_block(target)))
-        return {"blocks": max(n for n in self.space(schedule, anchor, target)["blocks"] if n <= limit)}
+        widths = self.space(schedule, anchor, target)["blocks"]
+        return {"blocks": best_width(rows, widths, target, sum_length(schedule, anchor, 1))}
 
     def _blocks(self, schedule: Schedule, anchor: SBlockRV) -> int:
         return (extent(schedule, schedule.get_loops(anchor)[-2]) or BLOCK) // BLOCK
@@ -85,6 +98,8 @@ class Matmul:
         before, output = finish_epilogue(schedule, anchor)
         *outer, i, j, k = schedule.get_loops(anchor)
         depth = extent(schedule, k) or 1
+        panels, lines = self._blocks(schedule, anchor) // parameters["blocks"], parameters["blocks"] * depth
+        streamed = not weights_stay(schedule, anchor, FLOAT_BYTES, target)
         i_tile, i_inner = schedule.split(i, [None, rows])
         j_tile, j_block, lane = schedule.split(j, [None, parameters["blocks"], BLOCK])
         partial = None
@@ -93,7 +108,10 @@ class Matmul:
             partial = schedule.rfactor(k, 0)
             *outer, i_tile, i_inner, j_tile, j_block, lane, k = schedule.get_loops(anchor)
         schedule.reorder(*outer, j_tile, i_tile, k, i_inner, j_block, lane)
-        write_tile(schedule, anchor, output, i_tile)
+        if depth < ROLLED_DEPTH:
+            write_tile(schedule, anchor, output, i_tile)
+        else:
+            write_rows(schedule, anchor, output, i_tile, copied=partial is None)
         sums = [(anchor, k)] if partial is None else [(anchor, k), self._tile_partial(schedule, partial, k, rows)]
         schedule.vectorize(lane)
         schedule.unroll(j_block)
@@ -102,6 +120,9 @@ class Matmul:
         schedule_prologue(schedule, before, target)
         for block, loop in sums:
             schedule.decompose_reduction(block, loop)
+        if streamed and panels >= MANY_PANELS and LINE_BYTES * lines <= target.l2:
+            inside = 2 if partial is not None and rows == 1 else 3  # loops over rows, blocks and lanes
+            schedule.annotate(schedule.get_loops(sums[-1][0])[-inside - 1], PREFETCH_KEY, lines)
 
     def _tile_partial(self, schedule: Schedule, partial: SBlockRV, k: Any, rows: int) -> tuple[SBlockRV, Any]:
         """The sum of one part of the products, in registers, beside the sum of such sums."""
@@ -150,6 +171,32 @@ def write_tile(schedule: Schedule, anchor: SBlockRV, output: SBlockRV, tile: Any
             schedule.annotate(outer, TAIL_KEY, lanes or BLOCK)
     schedule.vectorize(loop)
     unroll_tile(schedule, registers, tile)
+
+
+def write_rows(schedule: Schedule, anchor: SBlockRV, output: SBlockRV, tile: Any, copied: bool) -> None:
+    """As ``write_tile``, in a loop over the tile's rows, which reads the sums from memory.
+
+    Written out for each row, what follows a product (an erf, say) is tens of kilobytes of code, and a network has many
+    such kernels: each call would wait for its instructions. ``copied`` says that the sums are still in registers.
+    """
+    registers = schedule.cache_write(anchor, 0, "global") if copied else None
+    if registers is not None:
+        schedule.reverse_compute_at(registers, tile)
+        schedule.vectorize(schedule.split(schedule.get_loops(registers)[-1], [None, BLOCK])[1])
+        unroll_tile(schedule, registers, tile)
+    schedule.set_scope(anchor if registers is None else registers, 0, MEMORY_SCOPE)
+    schedule.reverse_compute_at(output, tile)
+    loop = schedule.get_loops(output)[-1]
+    size = extent(schedule, loop)
+    columns = as_int(schedule.get(output).writes[0].source.shape[-1])
+    lanes = next((n for n in (BLOCK, 8, 4) if columns is not None and columns % n == 0), None)
+    if size is None or size > (lanes or BLOCK):
+        vectors, loop = schedule.split(loop, [None, lanes or BLOCK])
+        if lanes is None:
+            schedule.annotate(vectors, TAIL_KEY, lanes or BLOCK)
+        elif not uses_expensive_maths(schedule, output):
+            schedule.unroll(vectors)
+    schedule.vectorize(loop)
 
 
 def unroll_tile(schedule: Schedule, block: SBlockRV, tile: Any) -> None:

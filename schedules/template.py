@@ -99,12 +99,16 @@ def schedule_function(function: tirx.PrimFunc, target: Target, parameters: Param
             parameters = template.default(schedule, block, target)
             template.apply(schedule, block, parameters, target)
             made = _finished(schedule, name, parameters)
-            return replace(made, function=joined(function, made.function, lambda other: _by_default(other, target)))
+            return _with_variants(function, made, target)
         except MISFITS as error:
             reason = f"template {name} failed: {_message(error)}"
     schedule = Schedule(tvm.IRModule({"main": function}))
     apply_generic(schedule, target.vector_lanes)
     return _finished(schedule, None, {}, reason)
+
+
+def _with_variants(function: tirx.PrimFunc, made: Scheduled, target: Target) -> Scheduled:
+    return replace(made, function=joined(function, made.function, target, lambda other: _by_default(other, target)))
 
 
 def _by_default(function: tirx.PrimFunc, target: Target) -> tirx.PrimFunc | None:
@@ -135,7 +139,7 @@ def schedule_with(function: tirx.PrimFunc, target: Target, parameters: Parameter
     block, name = anchor
     templates()[name].apply(schedule, block, rest, target)
     made = _finished(schedule, name, parameters)
-    return replace(made, function=joined(function, made.function, lambda other: _by_default(other, target)))
+    return _with_variants(function, made, target)
 
 
 def reason_to_leave(function: tirx.PrimFunc) -> str:

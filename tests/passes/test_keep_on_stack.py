@@ -13,6 +13,7 @@ from onnxkiln import targets
 from onnxkiln.passes import tir_pipeline
 from onnxkiln.passes.keep_on_stack import LIMIT, keep_on_stack
 from onnxkiln.passes.lower import BUILD_CONFIG
+from onnxkiln.schedules.blocks import MEMORY_SCOPE
 
 KEEP = "disable_lower_builtin"
 
@@ -48,6 +49,21 @@ def test_by_size(count: object, dtype: str, kept: bool) -> None:
     assert _marks(after) == [kept]
     if not kept:
         tvm.ir.assert_structural_equal(after, before)
+
+
+def test_what_belongs_in_memory_is_volatile() -> None:
+    """So that LLVM doesn't hold it in registers, beside other sums: all would be spilled."""
+    assert _annotations("global") == {KEEP}
+    assert _annotations(MEMORY_SCOPE) == {KEEP, "tirx.volatile"}
+
+
+def _annotations(scope: str) -> set[str]:
+    buffer = tirx.decl_buffer([384], "float32", name="sums", scope=scope)
+    load = tirx.Evaluate(tirx.BufferLoad(buffer, [tirx.const(0, "int64")]))
+    after = keep_on_stack()(tvm.IRModule({"main": tirx.PrimFunc([], tirx.SeqStmt([tirx.AllocBuffer(buffer), load]))}))
+    found: set[str] = set()
+    tvm_ffi.structural_walk(after["main"], (tirx.AllocBuffer, lambda alloc: found.update(alloc.annotations)))
+    return found
 
 
 def test_sums_of_a_tile_are_registers() -> None:

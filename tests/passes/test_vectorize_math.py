@@ -163,3 +163,21 @@ def test_chains_compile_in_moderate_time() -> None:
         exact = exact * 0.5 + step
         exact = exact / (1 + np.exp(-exact))
     np.testing.assert_allclose(got, exact, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("function", ["erf", "log1p"])
+def test_library_calls_in_vectors(function: str, dtype: str) -> None:
+    """Of float32 there are vector forms; of float64 each lane is a call, whatever the loop around it is marked as."""
+    data = te.placeholder((48,), dtype, name="data")
+    result = te.compute((48,), lambda i: getattr(tirx, function)(data[i]), name="result")
+    schedule = Schedule(te.create_prim_func([data, result]).with_attr("global_symbol", "main"))
+    schedule.vectorize(schedule.split(schedule.get_loops(schedule.get_sblock("result"))[0], [None, 16])[1])
+    mod, count = vectorize_math(schedule.mod)
+    assert count == (dtype == "float32")
+    built = _compile(mod)
+    x = np.linspace(-0.9, 3, 48).astype(dtype)
+    got = tvm.runtime.tensor(np.zeros_like(x))
+    built["main"](tvm.runtime.tensor(x), got)
+    expected = np.vectorize(getattr(math, function))(x.astype("float64"))
+    np.testing.assert_allclose(got.numpy(), expected, rtol=1e-6 if dtype == "float32" else 1e-14)

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
+import tvm
+import tvm_ffi
 from kernel_cases import LEVELS, Kernels, runnable
 from pass_graphs import const, data, emit, graph
 from tvm import relax, te, tirx
 from tvm.s_tir import Schedule
 
+from onnxkiln import targets
+from onnxkiln.passes.pipeline import Pipeline
+from onnxkiln.passes.schedule_functions import schedule_functions
+from onnxkiln.schedules.blocks import MEMORY_SCOPE
 from onnxkiln.schedules.matmul import pack, unroll_tile
 
 O = relax.op  # noqa: E741
 SHAPES = [(1, 1, 1), (1, 7, 16), (13, 1, 17), (2, 3, 15), (37, 9, 31), (16, 1, 16), (27, 5, 33), (99, 3, 64), (5, 9, 1)]
+SHAPES += [(9, 130, 33), (8, 521, 48), (1, 300, 16), (17, 768, 17)]
 """(rows, depth, columns)"""
 
 
@@ -99,3 +108,25 @@ def test_loops_of_an_open_extent_are_not_unrolled():
     unroll_tile(schedule, block, schedule.get_loops(block)[0])
     kinds = [schedule.get(loop).kind for loop in schedule.get_loops(block)]
     assert kinds == [tirx.ForKind.SERIAL, tirx.ForKind.UNROLLED, tirx.ForKind.SERIAL, tirx.ForKind.SERIAL]
+
+
+def test_deep_sums_are_read_from_memory_row_by_row() -> None:
+    """What follows is written once, not for each row; sums of both levels never compete for registers."""
+    gelu = _scheduled(300, lambda y: O.multiply(y, O.erf(y)))
+    loops: list[tirx.For] = []
+    tvm_ffi.structural_walk(gelu.body, (tirx.For, loops.append))
+    names: list[str] = []
+    tvm_ffi.structural_walk(gelu.body, (tvm.ir.Call, lambda call: names.append(getattr(call.op, "name", ""))))
+    assert names.count("tirx.erf") == 1
+    around = [loop for loop in loops if "erf" in str(loop.body) and loop.kind == tirx.ForKind.UNROLLED]
+    assert not around
+    assert MEMORY_SCOPE in str(gelu) and MEMORY_SCOPE not in str(_scheduled(64, O.nn.relu))
+
+
+def _scheduled(depth: int, epilogue: Callable[[relax.Expr], relax.Expr]) -> tirx.PrimFunc:
+    weight = data(depth, 48)
+    module = graph(lambda x: epilogue(emit(O.matmul(x, const(weight)))), (16, depth))
+    cpu = targets.parse("cpu")[0]
+    scheduled, _ = schedule_functions(Pipeline("O2").optimize(module, cpu), cpu)
+    (function,) = [f for f in scheduled.functions.values() if isinstance(f, tirx.PrimFunc)]
+    return function

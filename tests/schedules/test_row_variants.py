@@ -12,7 +12,7 @@ from tvm.sym import Analyzer
 from onnxkiln import targets
 from onnxkiln.passes.pipeline import Pipeline
 from onnxkiln.passes.schedule_functions import schedule_functions
-from onnxkiln.schedules.row_variants import _is_least
+from onnxkiln.schedules.row_variants import _cost, _is_least
 
 O = relax.op  # noqa: E741
 CPU = targets.parse("cpu")[0]
@@ -89,9 +89,21 @@ def test_a_line_of_few_pixels() -> None:
         np.testing.assert_allclose(kernels(x)[0], expected, rtol=1e-4, atol=1e-4)
 
 
-def test_the_choice_is_of_what_computes_least() -> None:
-    def taken(rows: int) -> int:
-        count = tirx.const(rows, "int64")
-        return next((t for t in (1, 4, 7) if int(Analyzer().simplify(_is_least(count, t, [6, 1, 4, 7])))), 6)
+def taken(rows: int, costs: dict[int, int]) -> int:
+    count = tirx.const(rows, "int64")
+    few = sorted(costs)[:-1]
+    return next((t for t in few if int(Analyzer().simplify(_is_least(count, t, costs)))), max(costs))
 
-    assert [taken(rows) for rows in (1, 2, 4, 6, 7, 8, 12, 13, 14, 127, 132)] == [1, 4, 4, 6, 7, 4, 6, 7, 7, 4, 6]
+
+def test_the_choice_is_of_what_costs_least() -> None:
+    by_rows = {1: 1, 4: 4, 6: 6, 7: 7}
+    assert [taken(rows, by_rows) for rows in (1, 2, 4, 6, 7, 8, 12, 13, 14, 127, 128, 132)] == [
+        1, 4, 4, 6, 7, 4, 4, 7, 7, 4, 4, 4,
+    ]  # fmt: skip
+    assert taken(12, {1: 1, 4: 4, 6: 5, 7: 7}) == 6
+
+
+def test_many_rows_are_not_cut_into_tiles_that_read_the_weights_often() -> None:
+    v4 = targets.parse("cpu:x86-64-v4")[0]
+    costs = {tile: _cost(tile, 96, 384, v4) for tile in (1, 4, 6, 8)}
+    assert taken(128, costs) == 8 and taken(4, costs) == 4 and taken(6, costs) == 6
