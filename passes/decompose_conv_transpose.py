@@ -82,9 +82,9 @@ def _phase_weights(weight: np.ndarray, strides: list[int], taps: list[int]) -> n
     """[C, O, kernel...] → [product of strides * O, C, taps...]: for each phase every s-th tap, in reverse."""
     channels, out, *kernel = weight.shape
     padded = np.zeros((channels, out, *(t * s for t, s in zip(taps, strides, strict=True))), weight.dtype)
-    padded[(..., *(slice(k) for k in kernel))] = weight
+    padded[(slice(None), slice(None), *map(slice, kernel))] = weight
     rank = len(kernel)
     split = padded.reshape(channels, out, *(size for pair in zip(taps, strides, strict=True) for size in pair))
-    split = np.flip(split, range(2, 2 + 2 * rank, 2))
+    split = np.flip(split, tuple(range(2, 2 + 2 * rank, 2)))
     order = [*range(3, 3 + 2 * rank, 2), 1, 0, *range(2, 2 + 2 * rank, 2)]
     return split.transpose(order).reshape(math.prod(strides) * out, channels, *taps)

@@ -10,6 +10,7 @@ TVM's ``LoopPartition`` is for the same, but gives up where sizes are symbolic, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -69,21 +70,31 @@ def _loop(loop: tirx.For, extent: Any, body: tirx.Stmt, annotations: Any, start:
 
 
 def _guard(store: tirx.BufferStore) -> tirx.Stmt:
-    """``a[i] = a[i] + if_then_else(c, x, 0) * w`` becomes ``if c: a[i] = a[i] + x * w``."""
+    """``a[i] = a[i] + if_then_else(c, x, 0) * w`` becomes ``if c: a[i] = a[i] + x * w``; sums and maxima likewise."""
     total = store.value
-    if not isinstance(total, tirx.Add) or not isinstance(total.b, tirx.Mul) or not _is_guarded(total.b.a):
+    if not isinstance(total, tirx.Add | tirx.Max):
         return store
     if not tvm_ffi.structural_equal(total.a, tirx.BufferLoad(store.buffer, store.indices)):
         return store
-    condition, value, _ = total.b.a.args
-    guarded: tirx.Stmt = tirx.BufferStore(store.buffer, total.a + value * total.b.b, store.indices)
-    return _nest(_conjuncts(condition), guarded)
+    value: Any = None
+    if isinstance(total, tirx.Max) and _is_guarded(total.b, -math.inf):
+        condition, value, _ = total.b.args
+        value = tirx.max(total.a, value)
+    elif isinstance(total, tirx.Add) and _is_guarded(total.b, 0):
+        condition, value, _ = total.b.args
+        value = total.a + value
+    elif isinstance(total, tirx.Add) and isinstance(total.b, tirx.Mul) and _is_guarded(total.b.a, 0):
+        condition, value, _ = total.b.a.args
+        value = total.a + value * total.b.b
+    if value is None:
+        return store
+    return _nest(_conjuncts(condition), tirx.BufferStore(store.buffer, value, store.indices))
 
 
-def _is_guarded(value: Any) -> bool:
-    if not isinstance(value, tvm.ir.Call) or not str(value.op.name).endswith("if_then_else"):
+def _is_guarded(value: Any, neutral: float) -> bool:
+    if not isinstance(value, tvm.ir.Call) or not str(getattr(value.op, "name", "")).endswith("if_then_else"):
         return False
-    return isinstance(value.args[2], tirx.FloatImm) and value.args[2].value == 0
+    return isinstance(value.args[2], tirx.FloatImm) and value.args[2].value == neutral
 
 
 def _conjuncts(condition: Any) -> list[Any]:

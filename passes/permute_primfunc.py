@@ -13,8 +13,8 @@ from tvm.s_tir.schedule import ScheduleError
 def permute_primfunc(function: tirx.PrimFunc, which: Sequence[bool], order: Sequence[int]) -> tirx.PrimFunc | None:
     """``function`` with those buffer parameters that ``which`` marks transposed by ``order``.
 
-    Only single-block kernels without reductions are taken (elementwise, broadcast, gather-like: what tensor
-    expressions of one stage give); the loops are reordered to run along the result. None where that can't be done.
+    Only single-block kernels are taken (elementwise, broadcast, gather-like, windows: what tensor expressions of one
+    stage give); the loops are reordered to run along the result. None where that can't be done.
     """
     buffers = [param for param in function.params if isinstance(param.ty, tirx.BufferType)]
     if len(buffers) != len(which):
@@ -27,8 +27,10 @@ def permute_primfunc(function: tirx.PrimFunc, which: Sequence[bool], order: Sequ
     if len(blocks) != 1:
         return None
     block = schedule.get(blocks[0])
-    if any(var.iter_type != tirx.IterVar.DataPar for var in block.iter_vars) or len(block.iter_vars) != len(order):
+    kinds = [var.iter_type for var in block.iter_vars]
+    if kinds != [tirx.IterVar.DataPar] * len(order) + [tirx.IterVar.CommReduce] * (len(kinds) - len(order)):
         return None
+    whole = [*order, *range(len(order), len(kinds))]
     marked = [buffer for buffer, mark in zip(buffers, which, strict=True) if mark]
     try:
         for kind, regions in (("read", block.reads), ("write", block.writes)):
@@ -36,7 +38,7 @@ def permute_primfunc(function: tirx.PrimFunc, which: Sequence[bool], order: Sequ
                 if any(region.source.same_as(buffer) for buffer in marked):
                     schedule.transform_layout(blocks[0], (kind, index), lambda *dims: [dims[i] for i in order])
         # The block's own order too: loops that a schedule makes anew come in it.
-        moved = tirx.IndexMap.from_func(lambda *dims: [dims[i] for i in order], ndim=len(order))
+        moved = tirx.IndexMap.from_func(lambda *dims: [dims[i] for i in whole], ndim=len(whole))
         schedule.transform_block_layout(blocks[0], moved)
     except ScheduleError:
         return None

@@ -16,6 +16,7 @@ from tvm.s_tir.schedule import SBlockRV, ScheduleError
 from tvm.s_tir.stmt import SBlockRealize
 
 from .blocks import TAIL_KEY, all_blocks, as_int, depends_on, extent, is_spatial, split_loops, uses_expensive_maths
+from .windows import is_window, schedule_window
 
 PARALLEL_MIN_WORK = 1 << 14
 """Elements: below it starting the thread pool costs more than a second core saves."""
@@ -29,8 +30,16 @@ _CUT_KEY = "pragma_loop_partition_hint"
 def apply_generic(schedule: Schedule, lanes: int) -> None:
     """Schedule every block of the function in place; ``lanes`` is the vector's width in fp32 elements."""
     inline_cheap(schedule)
-    for block in all_blocks(schedule):
-        schedule_block(schedule, block, lanes)
+    absorbed: set[str] = set()
+    for block, name in [(block, schedule.get(block).name_hint) for block in all_blocks(schedule)]:
+        if name in absorbed:
+            continue
+        spatial, reduction = split_loops(schedule, block)
+        if reduction and is_window(schedule, block, spatial, reduction):
+            work = _work(schedule, [*spatial, *reduction])
+            absorbed |= schedule_window(schedule, block, lanes, work is None or work >= PARALLEL_MIN_WORK)
+        else:
+            schedule_block(schedule, block, lanes)
 
 
 def inline_cheap(schedule: Schedule) -> None:

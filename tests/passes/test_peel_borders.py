@@ -88,6 +88,32 @@ def test_without_conditions_a_loop_stays_whole() -> None:
     assert int(loop.extent) == 8 and not loop.annotations
 
 
+def test_sums_and_maxima_skip_what_is_neutral() -> None:
+    """A maximum guarded by 0 keeps it: that is a number like any other."""
+
+    @I.ir_module
+    class Before:
+        @T.prim_func
+        def main(A: T.Buffer((9,), "float32"), B: T.Buffer((9,), "float32"), C: T.Buffer((9,), "float32")):
+            for i in T.serial(9, annotations={"kiln.peel_borders": True}):
+                B[i] = B[i] + T.if_then_else(i >= 1, A[i - 1], T.float32(0))
+                C[i] = T.max(C[i], T.if_then_else(i >= 2, A[i - 2], T.float32("-inf")))
+
+    parts = _loops(_run(Before), "i")
+    assert [int(loop.extent) for loop in parts] == [2, 7]
+    assert len(_conditions(parts[0])) == 2 and not _conditions(parts[1])
+
+    @I.ir_module
+    class Zero:
+        @T.prim_func
+        def main(A: T.Buffer((9,), "float32"), C: T.Buffer((9,), "float32")):
+            for i in T.serial(9, annotations={"kiln.peel_borders": True}):
+                C[i] = T.max(C[i], T.if_then_else(i >= 2, A[i - 2], T.float32(0)))
+
+    (loop,) = _loops(_run(Zero), "i")
+    assert int(loop.extent) == 9
+
+
 @pytest.mark.parametrize("padding", [(0, 0), (1, 0), (0, 2), (3, 1), (40, 40)])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_numbers(padding: tuple[int, int], stride: int) -> None:
