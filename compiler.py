@@ -31,7 +31,7 @@ from .passes.schedule_functions import KernelReport, explain_kernels, finished_r
 from .quantization.settings import settings_of
 from .quantizer import quantize as quantize_model
 from .targets import Target, parse, with_precision
-from .tuned_records import open_log
+from .tuned_records import open_log, record_class
 from .tuner import Tuned, Tuning, tune_module
 from .tuning.budget import Budget, parse_budget
 from .tuning.session import Observer
@@ -166,8 +166,7 @@ def _compile_for(
     scheduled = module
     device: DeviceBuild | None = None
     for target in targets:
-        tuner = None if target.is_gpu else tuning
-        tuned.append(tune_module(module, target, imported.contract, weights, tuner) if tuner else Tuned())
+        tuned.append(tune_module(module, target, imported.contract, weights, tuning) if tuning else Tuned())
         scheduled, kernels = schedule_functions(
             module, target, lambda done, total: report("schedule", done, total), tuned[-1].parameters
         )
@@ -192,7 +191,9 @@ def _compile_for(
         kernels=[_kernel(kernel) for kernel in kernels],
         activations=_activations(activation_bytes(scheduled, [spec.shape for spec in imported.contract.inputs])),
         tuning_records=[
-            {"isa": target.isa.name, **one.to_json()} for target, each in zip(targets, tuned) for one in each.chosen
+            {"isa": record_class(target), **one.to_json()}
+            for target, each in zip(targets, tuned)
+            for one in each.chosen
         ],
         include_runtime=include_runtime,
         device=device,
@@ -219,7 +220,7 @@ def tune(
     """
     steps_for(level)
     targets = parse(target)
-    _check_gpus(targets, tune="yes")
+    _check_gpus(targets, tune=budget)
     imported = import_model(model, shapes, max_bytes=max_bytes)
     module, weights = lift_weights(Pipeline(level).optimize(imported.module, targets[0]))
     with open_log(log, shipped_log, write=budget is not None) as records:
@@ -233,7 +234,10 @@ def _check_gpus(targets: list[Target], **options: Any) -> None:
         if target.is_gpu:
             for name, value in options.items():
                 if value is not None:
-                    raise UsageError(f"{name} is for processors only yet", hint="leave it out, or compile for cpu")
+                    hint = "leave it out, or compile for cpu"
+                    if name == "tune":
+                        hint = "leave it out: parameters that a log has for these GPUs are used; measuring is for cpu"
+                    raise UsageError(f"{name} is for processors only yet", hint=hint)
             nvrtc.check_gpus(target.gpus)
 
 

@@ -13,8 +13,10 @@ from .contract import Contract
 from .errors import ToolchainError, UsageError
 from .kernel_builder import HANDLER, target_to_json
 from .targets import Target, missing_features
+from .tuned_records import find_any, machine_keys
 from .tuning.budget import Budget
 from .tuning.cost_model import CostModel
+from .tuning.gpu_tasks import gpu_tasks_of
 from .tuning.log import TuningLog
 from .tuning.lookup import Source, find
 from .tuning.machine import MachineKey, machine_key
@@ -89,8 +91,10 @@ def tune_module(
     """
     if target.is_gpu:
         if tuning.budget is not None:
-            raise UsageError("kernels for GPUs can't be tuned yet", hint="tune for cpu, or leave --tune out")
-        return Tuned()
+            raise UsageError(
+                "kernels for GPUs can't be measured yet", hint="leave --tune out: records that a log has are used"
+            )
+        return _recorded(gpu_tasks_of(mod, target), target, tuning.log)
     tasks = tasks_of(mod, target, contract)
     key = machine_key(target)
     known = [find(tuning.log, task.workload, key, accepts(task)) for task in tasks]
@@ -110,6 +114,20 @@ def tune_module(
     parameters = {name: one.parameters for one in chosen if one.source != "default" for name in one.task.functions}
     hits = sum(one is not None for one in known)
     return Tuned(parameters, chosen, measurements, hits, learnt)
+
+
+def _recorded(tasks: Sequence[Task], target: Target, log: TuningLog) -> Tuned:
+    """What the log knows of kernels for GPUs; no GPU is needed for that."""
+    keys = machine_keys(target)
+    found = [find_any(log, task.workload, keys, accepts(task)) for task in tasks]
+    chosen = tuple(
+        Chosen(task, one.record.parameters, one.source, one.record.latency)
+        if one
+        else Chosen(task, task.choices.default, "default")
+        for task, one in zip(tasks, found)
+    )
+    parameters = {name: one.parameters for one in chosen if one.source != "default" for name in one.task.functions}
+    return Tuned(parameters, chosen, 0, sum(one is not None for one in found))
 
 
 def accepts(task: Task) -> Callable[[Record], bool]:

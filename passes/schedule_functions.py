@@ -76,7 +76,9 @@ def schedule_functions(
     reports = []
     for index, (gv, function) in enumerate(functions):
         result = (
-            schedule_for_gpu(function, target, lambda scheduled: check_kernel(scheduled, target))
+            schedule_for_gpu(
+                function, target, lambda scheduled: check_kernel(scheduled, target), chosen.get(gv.name_hint)
+            )
             if target.is_gpu
             else schedule_function(function, target, chosen.get(gv.name_hint))
         )

@@ -158,6 +158,6 @@ def test_code_that_this_machine_cannot_run_is_not_tuned(log):
         tune_module(mod, lacking, CONTRACT, weights, Tuning(log, Budget(trials=1)))
     assert tune_module(mod, foreign, CONTRACT, weights, Tuning(log)).measurements == 0
     gpu = targets.parse("cuda")[0]
-    with pytest.raises(UsageError, match="GPUs can't be tuned"):
+    with pytest.raises(UsageError, match="GPUs can't be measured"):
         tune_module(mod, gpu, CONTRACT, weights, Tuning(log, Budget(trials=1)))
     assert tune_module(mod, gpu, CONTRACT, weights, Tuning(log)).chosen == ()

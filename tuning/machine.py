@@ -35,6 +35,16 @@ def machine_key(target: Target) -> MachineKey:
     return MachineKey(target.isa.name, THREADS, cache, "; ".join(parts) if runs else "", versions)
 
 
+def gpu_key(architecture: str, device: str = "") -> MachineKey:
+    """What records of measurements on GPUs of ``architecture``, such as "sm_90", are filed under.
+
+    ``device`` is the name of the very one, as the driver says it; "" where there is none.
+    """
+    versions = f"onnxkiln {VERSION}, tvm {TVM_VERSION}"
+    machine = "; ".join((device, architecture, versions)) if device else ""
+    return MachineKey(architecture, THREADS, "cuda", machine, versions)
+
+
 @functools.cache
 def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     """The processor's model as the kernel names it, else its architecture."""
