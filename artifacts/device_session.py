@@ -188,6 +188,9 @@ class GpuSession(Session):
     def _stream(self) -> Any:
         return tvm_ffi.use_raw_stream(self._device, self._gpu.stream)
 
+    def _new_main(self) -> Any:
+        return self._new_machine()["main"]
+
     def _new_machine(self) -> Any:
         module = self._module
         if module is None:

@@ -13,8 +13,9 @@ import tvm_ffi
 
 from ..contract import REFUSALS, Contract, TensorSpec
 from ..errors import InputError, KilnError, UsageError
-from . import forks
+from . import forks, huge_pages
 from .dtypes import carrier, numpy_dtype, onnx_type
+from .huge_pages import FirstRun
 from .inputs import InputBinder
 from .manifest import Manifest
 from .pool import PoolKeeper
@@ -62,7 +63,7 @@ class Session:
         self._output_index = {spec.name: index for index, spec in enumerate(outputs)}
         self._all = list(range(len(outputs)))
         # Machines that nobody uses; each caller takes one for its call. list.pop and append are atomic.
-        self._idle = [self._new_machine()["main"]]
+        self._idle: list[Callable[..., Any]] = [self._new_main()]
 
     @property
     def manifest(self) -> Manifest:
@@ -166,11 +167,11 @@ class Session:
         try:
             machine = self._idle.pop()
         except IndexError:
-            machine = self._new_machine()["main"]
+            machine = self._new_main()
         self._set_width()
         result = _guarded(machine, *arguments, weights)
         # A machine that raised is dropped: it may be in any state.
-        self._idle.append(machine)
+        self._idle.append(machine.main if isinstance(machine, FirstRun) else machine)
         if self._weights is None:
             self._idle.clear()
         if shapes or self._keeper.counts_runs:
@@ -184,6 +185,14 @@ class Session:
                 raise _closed()
             use_threads(self._threads)
             width.value = self._threads
+
+    def _new_main(self) -> Callable[..., Any]:
+        """A new machine's main function."""
+        machine = self._new_machine()
+        activations = self._manifest.activations
+        size = activations.bytes if activations is not None else None
+        is_small = size is not None and size < huge_pages.LEAST
+        return machine["main"] if is_small else FirstRun(machine)
 
     def _new_machine(self) -> Any:
         module = self._module
