@@ -17,6 +17,7 @@ from ..context import Context, prim_list
 from ..node import Node
 from ..registry import converter
 from ..values import PrimExpr, SymbolicInts, Value, as_int, symbolic, tensor_dtype, tensor_shape
+from .empty import opaque
 from .shape import normalized_axes, product
 
 SMALL = 1 << 10
@@ -85,7 +86,7 @@ def constant_of_shape(ctx: Context, node: Node, inputs: Sequence[Value]) -> Valu
         return np.full([int(size) for size in shape], fill, fill.dtype)
 
     def full(shape: list[PrimExpr]) -> te.Tensor:
-        value = tirx.const(fill.item(), fill.dtype.name)
+        value = opaque(tirx.const(fill.item(), fill.dtype.name))
         return te.compute(prim_list(shape), lambda *_: value, name="full")
 
     return ctx.te(full, shape)

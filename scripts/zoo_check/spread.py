@@ -8,7 +8,8 @@ two units of their last place. An answer may lie twice as far from ONNX Runtime'
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,11 @@ from onnxkiln.compare import compare
 from zoo_check.cases import Feeds
 
 Array = npt.NDArray[Any]
+Run = Callable[[Feeds], Sequence[Array]]
 MOVED, DRAWS = 2.0**-22, 6
 FACTOR = 2.0
+MEANT = ("Resize", "Upsample", "Pow")
+"""Operators whose later inputs are meant as they are: a factor of 2.0000002 is another size, such a power NaN of -1."""
 LARGE = 1e30
 """Constants past it stand for infinity; moved, they might become it."""
 
@@ -44,6 +48,10 @@ class Reference:
         self._plain = session(path)
         self._others = [session(path, optimized=False), *(session(moved_model(path, draw)) for draw in range(DRAWS))]
 
+    def runs(self) -> list[Run]:
+        """Its plain run, and its others, each of feeds that are taken as they are."""
+        return [partial(one.run, None) for one in (self._plain, *self._others)]
+
     def run(self, feeds: Feeds) -> tuple[list[Array], list[float]]:
         """(its outputs, for each how far others of its answers lie from it)."""
         outputs = self._plain.run(None, feeds)
@@ -52,10 +60,11 @@ class Reference:
 
 
 def moved_model(path: Path, draw: int) -> bytes:
-    """The model with its constant floats, scales included, moved by chance."""
+    """The model with its constant floats, scales included, moved by chance, but for those of ``MEANT``."""
     model, random = onnx.load(path), np.random.default_rng(draw)
+    meant = {name for node in model.graph.node if node.op_type in MEANT for name in node.input[1:]}
     for tensor in model.graph.initializer:
-        if tensor.data_type == onnx.TensorProto.FLOAT:
+        if tensor.data_type == onnx.TensorProto.FLOAT and tensor.name not in meant:
             array = onnx.numpy_helper.to_array(tensor)
             tensor.CopyFrom(onnx.numpy_helper.from_array(_shifted(array, random), tensor.name))
     return bytes(model.SerializeToString())

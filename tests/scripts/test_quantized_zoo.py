@@ -70,6 +70,12 @@ def test_floats_are_moved_in_their_last_places(tmp_path: Path) -> None:
         old, new = onnx.numpy_helper.to_array(a), onnx.numpy_helper.to_array(b)
         np.testing.assert_allclose(new, old, rtol=4e-7)
         assert (new != old).any()
+    power = oh.make_node("Pow", ["y", "two"], ["z"])
+    before.graph.node.append(power)
+    before.graph.initializer.append(oh.make_tensor("two", 1, [], [2.0]))
+    onnx.save(before, tmp_path / "m.onnx")
+    kept = onnx.load_model_from_string(moved_model(tmp_path / "m.onnx", 1)).graph.initializer[-1]
+    assert onnx.numpy_helper.to_array(kept) == 2.0
     huge = np.array([-np.finfo(np.float32).max, 1], np.float32)
     assert moved({"x": huge}, 1)["x"][0] == huge[0]
     assert moved({"i": np.arange(3)}, 1)["i"].tolist() == [0, 1, 2]
@@ -109,7 +115,7 @@ def test_a_part_that_is_wrong_is_found(tmp_path: Path, monkeypatch: pytest.Monke
 def test_what_is_read_has_to_be_the_same(tmp_path: Path) -> None:
     feeds = {"x": np.zeros(1, np.float32)}
     answers = [lambda _feeds, row=row: [np.array([row], np.float32)] for row in ([1, 2], [2, 1], [1.01, 2])]
-    assert best_class(tmp_path, feeds, answers[0], answers[2])[1] == []
-    assert best_class(tmp_path, feeds, answers[0], answers[1])[1]
-    assert direction(tmp_path, feeds, answers[0], answers[2])[1] == []
-    assert direction(tmp_path, feeds, answers[0], answers[1])[1]
+    assert best_class(tmp_path, feeds, answers[0], answers[2:])[1] == []
+    assert best_class(tmp_path, feeds, answers[0], answers[1:])[1]
+    assert direction(tmp_path, feeds, answers[0], answers[2:])[1] == []
+    assert direction(tmp_path, feeds, answers[0], answers[1:])[1]
