@@ -66,7 +66,13 @@ class Step:
 
     def multiply(self, target: Any, base: PrimExpr, source: Any, first: int, count: int) -> None:
         """target[base + j] += source's row times the recurrent weight's columns ``first`` to ``first + count``."""
-        size, width = self.layer.hidden, self.layer.gates * self.layer.hidden
+        self.accumulate(target, base, source, first, count)
+
+    def weight(self, row: PrimExpr, column: PrimExpr) -> PrimExpr:
+        return self.recurrent[row * (self.layer.gates * self.layer.hidden) + column]
+
+    def accumulate(self, target: Any, base: PrimExpr, source: Any, first: int, count: int) -> None:
+        size = self.layer.hidden
 
         def rows(k: PrimExpr, together: int) -> None:
             factors = [T.bind(source[self.at_state + k + i]) for i in range(together)]
@@ -74,10 +80,10 @@ class Step:
             def add(j: PrimExpr) -> None:
                 total = target[base + j]
                 for i, factor in enumerate(factors):
-                    total = total + factor * self.recurrent[(k + i) * width + first + j]
+                    total = total + factor * self.weight(k + i, first + j)
                 target[base + j] = total
 
-            _each(count, add)
+            each(count, add)
 
         # Several rows at a time, so that the target is loaded and stored less often.
         with T.serial(prim(0), prim(size // TOGETHER)) as block:
@@ -86,7 +92,7 @@ class Step:
             rows(k, 1)
 
 
-def _each(count: int, body: Callable[[PrimExpr], None]) -> None:
+def each(count: int, body: Callable[[PrimExpr], None]) -> None:
     """``body`` for each index below ``count``, in vectors as far as they go."""
     with T.serial(prim(0), prim(count // LANES)) as part, T.vectorized(prim(0), prim(LANES)) as lane:
         body(part * LANES + lane)
@@ -114,7 +120,7 @@ def lstm_step(step: Step) -> None:
         step.cell[step.at_state + j] = now  # not clipped for its activation: ONNX Runtime leaves it so
         step.hidden[step.at_state + j] = leave * last(now)
 
-    _each(size, update)
+    each(size, update)
 
 
 def gru_step(step: Step) -> None:
@@ -130,7 +136,7 @@ def gru_step(step: Step) -> None:
         old = step.hidden[step.at_state + j]
         step.scratch[step.at_state + j] = step.bias[j] if before else reset * old
 
-    _each(size, forget)
+    each(size, forget)
     if before:
         step.multiply(step.scratch, step.at_state, step.hidden, 2 * size, size)
     else:
@@ -145,7 +151,7 @@ def gru_step(step: Step) -> None:
         one = tirx.const(1, str(fresh.ty.dtype))
         step.hidden[step.at_state + j] = (one - update) * fresh + update * step.hidden[step.at_state + j]
 
-    _each(size, renew)
+    each(size, renew)
 
 
 def rnn_step(step: Step) -> None:
@@ -156,7 +162,7 @@ def rnn_step(step: Step) -> None:
     def update(j: PrimExpr) -> None:
         step.hidden[step.at_state + j] = squash(step.clipped(step.gates[step.at_gates + j]))
 
-    _each(size, update)
+    each(size, update)
 
 
 _STEPS: dict[int, Callable[[Step], None]] = {4: lstm_step, 3: gru_step, 1: rnn_step}
@@ -185,7 +191,7 @@ def run_layer(
         def one(j: PrimExpr) -> None:
             target[at + j] = source[origin + j]
 
-        _each(count, one)
+        each(count, one)
 
     def zero(target: Any, at: PrimExpr) -> None:
         target[at] = tirx.const(0, str(projected.dtype))
@@ -200,7 +206,7 @@ def run_layer(
             span = T.bind(tirx.max(tirx.min(spans[b], time), prim(0)))
             with T.serial(prim(0), time) as past, T.If(past >= span), T.Then():
                 rest = T.bind((past * batch + b) * size)
-                _each(layer.hidden, lambda j: zero(out, rest + j))
+                each(layer.hidden, lambda j: zero(out, rest + j))
             with T.serial(prim(0), span) as s:
                 now = T.bind((span - 1 - s if layer.backward else s) * batch + b)
                 copy(gates, at_gates, inputs, T.bind(now * width), layer.gates * layer.hidden)

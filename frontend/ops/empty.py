@@ -41,7 +41,7 @@ def filled_if_empty(
 
 
 def opaque(value: PrimExpr) -> PrimExpr:
-    """A float constant; 0 as 1 - 1, the first of them given as bits: TVM breaks off at a division by a 0 that it sees."""
+    """A float constant; 0 as 1 - 1, one of them given as bits: TVM breaks off at a division by a 0 that it sees."""
     dtype = str(value.ty.dtype)
     if dtype not in _BITS or value.value != 0:
         return value

@@ -12,6 +12,7 @@ from ...errors import ConversionError
 from ..arith import known, prim
 from ..context import Context, prim_list
 from ..node import Node
+from ..quantized_recurrence import run_quantized_layer
 from ..recurrence import Activation, Layer, run_layer
 from ..registry import converter
 from ..shapes import never_has_elements
@@ -23,9 +24,25 @@ _ALPHA = {"LeakyRelu": 0.01, "Affine": 1.0, "ThresholdedRelu": 1.0, "ScaledTanh"
 _BETA = {"ScaledTanh": 1.0, "HardSigmoid": 0.5}
 
 
+@dataclass(frozen=True)
+class Bytes:
+    """The weights of an LSTM in 8 bits: ``project`` gives the inputs' part of a direction's gates, ``recurrent``
+    [directions, hidden, 4 * hidden] has ``scale`` and ``zero`` [directions, 4 * hidden] (float32) for its columns."""
+
+    project: Callable[[int], relax.Expr]
+    recurrent: np.ndarray
+    scale: np.ndarray
+    zero: np.ndarray
+
+
 @converter("LSTM")
 def lstm(ctx: Context, node: Node, inputs: Sequence[Value | None]) -> list[Value]:
     return _recurrent(ctx, node, [*inputs, *[None] * 8][:8], 4)
+
+
+def quantized_lstm(ctx: Context, node: Node, inputs: Sequence[Value | None], weights: Bytes) -> list[Value]:
+    """``inputs`` as LSTM's; only the shapes of its weights are looked at."""
+    return _recurrent(ctx, node, [*inputs, *[None] * 8][:8], 4, weights)
 
 
 @converter("GRU")
@@ -52,7 +69,9 @@ class Given:
     peephole: Value | None
 
 
-def _recurrent(ctx: Context, node: Node, inputs: Sequence[Value | None], gates: int) -> list[Value]:
+def _recurrent(
+    ctx: Context, node: Node, inputs: Sequence[Value | None], gates: int, weights: Bytes | None = None
+) -> list[Value]:
     batch_first = bool(node.attr("layout", 0))
     if batch_first:
         inputs = [_swapped(ctx, value) if i in (0, 5, 6) else value for i, value in enumerate(inputs)]
@@ -66,7 +85,7 @@ def _recurrent(ctx: Context, node: Node, inputs: Sequence[Value | None], gates: 
     if never_has_elements(tensor_shape(given.x)):
         raise ConversionError("sequences without elements are not supported")
     layers = [_layer(node, gates, int(shape[2]), backward, i) for i, backward in enumerate(directions)]
-    results = [_run(ctx, given, layer, direction) for direction, layer in enumerate(layers)]
+    results = [_run(ctx, given, layer, direction, weights) for direction, layer in enumerate(layers)]
     whole, hidden, cell = (_joined(ctx, [result[i] for result in results], 1 if i == 0 else 0) for i in range(3))
     if batch_first:  # [time, directions, batch, hidden] to [batch, time, directions, hidden]
         whole = ctx.emit(relax.op.permute_dims(whole, [2, 0, 1, 3]))
@@ -140,7 +159,7 @@ def _activation(name: str, alpha: float, beta: float) -> Activation:
     return found
 
 
-def _run(ctx: Context, given: Given, layer: Layer, direction: int) -> list[relax.Expr]:
+def _run(ctx: Context, given: Given, layer: Layer, direction: int, weights: Bytes | None) -> list[relax.Expr]:
     """One direction: the outputs [time, batch, hidden] and the last states [batch, hidden]."""
     time, batch, _ = tensor_shape(given.x)
     size, width, dtype = layer.hidden, layer.gates * layer.hidden, tensor_dtype(given.x)
@@ -150,20 +169,41 @@ def _run(ctx: Context, given: Given, layer: Layer, direction: int) -> list[relax
             return value[direction]
         return ctx.reshape(take_cuts(ctx, value, {0: Cut(direction, 1, 1)}), tensor_shape(value)[1:])
 
-    weight, recurrent = (_transposed(ctx, part(matrix)) for matrix in (given.weight, given.recurrent))
-    projected = ctx.emit(relax.op.matmul(ctx.tensor(given.x), ctx.tensor(weight)))
+    if weights is None:
+        weight, recurrent = (_transposed(ctx, part(matrix)) for matrix in (given.weight, given.recurrent))
+        projected = ctx.emit(relax.op.matmul(ctx.tensor(given.x), ctx.tensor(weight)))
+    else:
+        projected = weights.project(direction)
     bias: Value = np.zeros(size, dtype)
     if given.bias is not None:
         projected, bias = _with_bias(ctx, projected, part(given.bias), layer, dtype)
     states = [_state(ctx, value, part, batch, size, dtype) for value in (given.hidden, given.cell)]
     peephole: Value = np.zeros(3 * size, dtype) if given.peephole is None else part(given.peephole)
     lengths = _lengths(ctx, given.lengths, time, batch)
+    if weights is not None:
+        return _run_bytes(ctx, layer, weights, direction, [projected, peephole, *states, lengths])
     arguments = [projected, recurrent, bias, peephole, *states, lengths]
 
     def recurrence(*tensors: te.Tensor) -> list[te.Tensor]:
         return run_layer(layer, *tensors)
 
     result = ctx.te(recurrence, *(ctx.tensor(value) for value in arguments), name=f"recurrence_{width}")
+    return [ctx.emit(relax.TupleGetItem(result, i)) for i in range(3)]
+
+
+def _run_bytes(
+    ctx: Context, layer: Layer, weights: Bytes, direction: int, arguments: Sequence[Value]
+) -> list[relax.Expr]:
+    parts = [np.ascontiguousarray(array[direction]) for array in (weights.recurrent, weights.scale, weights.zero)]
+    bytes_ = parts if parts[2].any() else parts[:2]
+    count = len(bytes_)
+
+    def recurrence(*tensors: te.Tensor) -> list[te.Tensor]:
+        zero = tensors[3] if count == 3 else None
+        return run_quantized_layer(layer, tensors[0], tensors[1], tensors[2], zero, *tensors[1 + count :])
+
+    given = [ctx.tensor(value) for value in (arguments[0], *bytes_, *arguments[1:])]
+    result = ctx.te(recurrence, *given, name="quantized_recurrence")
     return [ctx.emit(relax.TupleGetItem(result, i)) for i in range(3)]
 
 
