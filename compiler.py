@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from .algorithms import Algorithms, Spent, left_of
 from .artifacts import nvrtc
 from .artifacts.cache import describe_request
 from .artifacts.device import DeviceBuild, compile_device
@@ -30,6 +31,7 @@ from .passes.plan_memory import activation_bytes
 from .passes.schedule_functions import KernelReport, explain_kernels, finished_reports, schedule_functions
 from .quantization.settings import settings_of
 from .quantizer import quantize as quantize_model
+from .schedules import winograd_plan
 from .targets import Target, parse, with_precision
 from .tuned_records import open_log, record_class
 from .tuner import Tuned, Tuning, tune_module
@@ -157,8 +159,8 @@ def _compile_for(
     tuning: Tuning | None = None,
 ) -> tuple[ExportRequest, list[Tuned]]:
     report("optimize", 0, 1)
-    module = pipeline.optimize(imported.module, targets[0])
-    module, weights = lift_weights(module)
+    module, weights, algorithms, spent = _optimize(imported, targets[0], pipeline, tuning)
+    tuning = tuning and replace(tuning, budget=left_of(tuning.budget, spent))
     report("optimize", 1, 1)
     tuned: list[Tuned] = []
     libraries: list[tuple[Target, Any]] = []
@@ -179,6 +181,7 @@ def _compile_for(
         else:
             libraries.append((target, build(scheduled, target)))
         report("build", 1, 1)
+    tuned = _with_algorithms(tuned, algorithms, spent)
     source = imported.source
     request = ExportRequest(
         libraries=libraries,
@@ -191,14 +194,38 @@ def _compile_for(
         kernels=[_kernel(kernel) for kernel in kernels],
         activations=_activations(activation_bytes(scheduled, [spec.shape for spec in imported.contract.inputs])),
         tuning_records=[
-            {"isa": record_class(target), **one.to_json()}
+            {"isa": record_class(target), **entry}
             for target, each in zip(targets, tuned)
-            for one in each.chosen
+            for entry in [*each.algorithms, *(one.to_json() for one in each.chosen)]
         ],
         include_runtime=include_runtime,
         device=device,
     )
     return request, tuned
+
+
+def _optimize(
+    imported: ImportedModel, target: Target, pipeline: Pipeline, tuning: Tuning | None
+) -> tuple[Any, Any, list[dict[str, Any]], Spent]:
+    """(module, weights, the convolutions' algorithms, what measuring these took): weights are packed for ``target``."""
+    if tuning is None or target.is_gpu:
+        return *lift_weights(pipeline.optimize(imported.module, target)), [], Spent()
+    algorithms = Algorithms(tuning, target)
+    with winograd_plan.chosen_by(algorithms):
+        module, weights = lift_weights(pipeline.optimize(imported.module, target))
+        spent = algorithms.measure(sum(array.nbytes for _, array in weights))
+        if spent.changed:
+            pipeline.forget()
+            module, weights = lift_weights(pipeline.optimize(imported.module, target))
+    return module, weights, algorithms.to_json(), spent
+
+
+def _with_algorithms(tuned: list[Tuned], algorithms: list[dict[str, Any]], spent: Spent) -> list[Tuned]:
+    """The first target's, for which weights were packed, has the algorithms."""
+    if not tuned:
+        return tuned
+    measurements = tuned[0].measurements + spent.measurements
+    return [replace(tuned[0], algorithms=tuple(algorithms), measurements=measurements), *tuned[1:]]
 
 
 def tune(
@@ -222,10 +249,12 @@ def tune(
     targets = parse(target)
     _check_gpus(targets, tune=budget)
     imported = import_model(model, shapes, max_bytes=max_bytes)
-    module, weights = lift_weights(Pipeline(level).optimize(imported.module, targets[0]))
     with open_log(log, shipped_log, write=budget is not None) as records:
         tuning = Tuning(records, budget, seed, again=True, observer=observer)
-        return [(one, tune_module(module, one, imported.contract, weights, tuning)) for one in targets]
+        module, weights, algorithms, spent = _optimize(imported, targets[0], Pipeline(level), tuning)
+        tuning = replace(tuning, budget=left_of(tuning.budget, spent))
+        tuned = [tune_module(module, one, imported.contract, weights, tuning) for one in targets]
+        return list(zip(targets, _with_algorithms(tuned, algorithms, spent)))
 
 
 def _check_gpus(targets: list[Target], **options: Any) -> None:

@@ -68,6 +68,8 @@ class Tuned:
     log_hits: int = 0
     learnt: tuple[str, ...] = ()
     """Templates whose candidates were ranked by a model trained on the log; the others' by the analytic one."""
+    algorithms: tuple[Mapping[str, Any], ...] = ()
+    """The convolutions' algorithms, as the manifest keeps them (see ``algorithms``)."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def tune_module(
     known = [find(tuning.log, task.workload, key, accepts(task)) for task in tasks]
     measurements, learnt = 0, tuple[str, ...]()
     if tuning.budget is not None and tasks:
-        _check_runs(target)
+        check_runs(target)
         open_tasks = [t for t, found in zip(tasks, known) if tuning.again or not (found and found.source == "exact")]
         if open_tasks:
             measurements, learnt = _search(open_tasks, target, key, weights, tuning)
@@ -142,7 +144,8 @@ def accepts(task: Task) -> Callable[[Record], bool]:
     return accept
 
 
-def _check_runs(target: Target) -> None:
+def check_runs(target: Target) -> None:
+    """Raises UsageError where this machine can't run the target's code."""
     missing = missing_features(target.required_features)
     if missing or not target.is_native:
         raise UsageError(

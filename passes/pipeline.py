@@ -149,6 +149,12 @@ class Pipeline:
         self.explanations = Explanations()
         self._dumped = 0
 
+    def forget(self) -> None:
+        """As if nothing had been run: another choice begins anew."""
+        self.reports.clear()
+        self.explanations = Explanations()
+        self._dumped = 0
+
     def optimize(self, mod: tvm.IRModule, target: Target) -> tvm.IRModule:
         """What comes before scheduling."""
         self.dump_module(mod, "imported")

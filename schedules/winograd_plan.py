@@ -7,6 +7,9 @@ saves most arithmetic; F(2x2) has less than half of its weights to read, which d
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,15 +96,53 @@ def choose(channels: int, out_channels: int, rows: Any, columns: Any, target: Ta
     height, width = as_int(rows), as_int(columns)
     if height is None or width is None:
         return F4 if _weight_bytes(F4, channels, out_channels) <= 3 * target.l2 else None
-    pair = channels * -(-out_channels // BLOCK) * BLOCK
-    direct = _cycles(TAPS * TAPS * height * width * pair, 4 * TAPS * TAPS * pair, target)
-    costs: dict[float, Transform | None] = {direct: None}
+    layer = Layer(channels, out_channels, height, width)
+    measured = _chooser.get()(layer)
+    if measured is not None:
+        return TRANSFORMS.get(measured)
+    cycles = costs(layer, target)
+    return TRANSFORMS.get(min(cycles, key=lambda out: cycles[out]))
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution of 3 x 3 that Winograd's transforms could compute, of fixed sizes: what an algorithm is chosen for.
+    ``rows`` and ``columns`` are the output's."""
+
+    channels: int
+    out_channels: int
+    rows: int
+    columns: int
+
+
+Chooser = Callable[[Layer], int | None]
+"""Gives 0 for a direct kernel, 2 or 4 for F(2x2) or F(4x4), None where the formula is to choose."""
+
+_chooser: ContextVar[Chooser] = ContextVar("chooser", default=lambda layer: None)
+
+
+@contextmanager
+def chosen_by(chooser: Chooser) -> Iterator[None]:
+    """Within, ``choose`` does what ``chooser`` says: what was measured goes before any formula."""
+    token = _chooser.set(chooser)
+    try:
+        yield
+    finally:
+        _chooser.reset(token)
+
+
+def costs(layer: Layer, target: Target) -> dict[int, float]:
+    """Estimated cycles of one core by the algorithm's number (0, 2, 4), the direct kernel first."""
+    pair = layer.channels * -(-layer.out_channels // BLOCK) * BLOCK
+    direct = _cycles(TAPS * TAPS * layer.rows * layer.columns * pair, 4 * TAPS * TAPS * pair, target)
+    cycles = {0: direct}
     for transform in (F2, F4):
-        count = -(-height // transform.out) * -(-width // transform.out)
-        products = _cycles(transform.size**2 * count * pair, _weight_bytes(transform, channels, out_channels), target)
-        moved = transform.size**2 * count * (channels + out_channels) / BLOCK
-        costs.setdefault(products + TRANSFORM * moved, transform)
-    return costs[min(costs)]
+        count = -(-layer.rows // transform.out) * -(-layer.columns // transform.out)
+        weights = _weight_bytes(transform, layer.channels, layer.out_channels)
+        products = _cycles(transform.size**2 * count * pair, weights, target)
+        moved = transform.size**2 * count * (layer.channels + layer.out_channels) / BLOCK
+        cycles[transform.out] = products + TRANSFORM * moved
+    return cycles
 
 
 def _cycles(multiplications: int, weights: int, target: Target) -> float:

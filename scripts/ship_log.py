@@ -102,7 +102,7 @@ def _tune_one(
         progress.note(entry, key, before + snapshot.elapsed)
 
     ((_, tuned),) = tune(model.path(), target=target, budget=Budget(seconds=seconds), log=str(log), observer=observe)
-    if not last or last[0].elapsed < seconds:
+    if not last or last[0].left:
         progress.note(entry, key, math.inf, now=True)  # nothing more is expected of it
     kernels = f"{sum(one.source == 'exact' for one in tuned.chosen)} of {len(tuned.chosen)} kernels measured"
     if not last:

@@ -80,11 +80,14 @@ class Task:
         return {**self.features, **derived, **{f"p_{name}": float(value) for name, value in parameters.items()}}
 
 
-def tasks_of(mod: tvm.IRModule, target: Target, contract: Contract) -> list[Task]:
-    """The tasks of an optimized, unscheduled module, in the order of their first call."""
+def tasks_of(mod: tvm.IRModule, target: Target, contract: Contract, least: int = 2) -> list[Task]:
+    """The tasks of an optimized, unscheduled module, in the order of their first call.
+
+    Kernels with fewer candidates than ``least`` leave nothing to choose and are none.
+    """
     sites = _call_sites(mod)
     choices = {name: choices_of(mod[name], target) for name in sites}
-    sites = {name: calls for name, calls in sites.items() if len(getattr(choices[name], "candidates", ())) > 1}
+    sites = {name: calls for name, calls in sites.items() if len(getattr(choices[name], "candidates", ())) >= least}
     tasks: dict[str, Task] = {}
     for name, arguments in _sized_arguments(mod, contract, sites).items():
         function, calls, its = mod[name], sites[name], choices[name]

@@ -61,7 +61,7 @@ def tuner(tmp_path, monkeypatch):
         if isinstance(took, Exception):
             raise took
         search, interrupted = SimpleNamespace(latency=lambda tuned: 1e-3), state.interrupt_at
-        observer(SimpleNamespace(elapsed=interrupted or took, search=search))
+        observer(SimpleNamespace(elapsed=interrupted or took, left=budget.seconds - took, search=search))
         if interrupted:
             state.interrupt_at = None
             raise KeyboardInterrupt
