@@ -17,6 +17,7 @@ from .copy_aliased_outputs import copy_aliased_outputs
 from .decompose_conv_transpose import decompose_conv_transpose
 from .explain_fusion import explain_fusion
 from .explanations import Explanations, listening
+from .flatten_rows import flatten_rows
 from .fold_affine import fold_affine
 from .fold_constants import fold_constants
 from .fold_padding import fold_padding
@@ -120,6 +121,8 @@ PIPELINE: tuple[Step, ...] = (
     Step("name_fused_dims", "O1", _counted(name_dims)),  # and after, as fusion puts the graph's dims back
     Step("order_kernel_scalars", "O1", _counted(order_scalars)),  # named dims need no sizes beside
     Step("merge_fused_kernels", "O1", _counted(merge_functions)),
+    Step("flatten_rows", "O1", _counted(flatten_rows), ("cpu",)),
+    Step("drop_unused_views", "O1", _tvm(T.DeadCodeElimination()), ("cpu",)),
 )
 """Before scheduling."""
 
