@@ -8,6 +8,7 @@
     scripts/measure.py open_dims     one artifact with open dims against artifacts of fixed sizes (compiles twelve)
     scripts/measure.py greedy        64 tokens that SmolLM2 goes on with after three prompts, against ONNX Runtime's
     scripts/measure.py convolutions  ResNet's, as a share of what AVX2 can do (a target: of what that one can)
+    scripts/measure.py depthwise     what fusing depthwise and pointwise convolutions could save in MobileNetV2, at most
     scripts/measure.py networks      convolutional ones of many kinds, against ONNX Runtime's times and answers
     scripts/measure.py prepare       only fetch and compile what the others need
 
@@ -25,7 +26,9 @@ from pathlib import Path
 import checkout  # noqa: F401  (makes onnxkiln importable)
 from onnxkiln.commands.output import print_json
 
-MEASURES = ("sharing", "loading", "deployment", "overhead", "open_dims", "greedy", "convolutions", "networks")
+MEASURES = (
+    "sharing", "loading", "deployment", "overhead", "open_dims", "greedy", "convolutions", "depthwise", "networks",
+)  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

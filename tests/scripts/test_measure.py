@@ -143,6 +143,20 @@ def test_convolutions_are_measured_against_an_instruction_set(monkeypatch):
     assert "5x5, 4 to 20, 3x3/2" in convolutions.show([found])
 
 
+def test_pairs_of_depthwise_and_pointwise_are_those_of_the_network(monkeypatch):
+    from measures import depthwise
+
+    pairs = depthwise.pairs()
+    assert sum(pairs.values()) == 17 and pairs[(7, 960, 1, 160)] == 2 and pairs[(56, 96, 2, 24)] == 1
+    monkeypatch.setattr(depthwise, "pairs", lambda: {(9, 16, 2, 7): 3})
+    monkeypatch.setattr(depthwise, "ROUNDS", 1)
+    (found,) = depthwise.measure("cpu")
+    assert found["us"] > 0 and 0 <= found["saved_us"] < found["us"] and found["rows"] == 9
+    assert "9x9, 16 to 7, /2" in depthwise.show([found])
+    shown = depthwise.show([{**found, "us": 20.0, "saved_us": 1.0}])
+    assert shown.endswith("all: 60 us, of which keeping rows in the cache could save 3")
+
+
 def test_networks_are_measured_and_checked(monkeypatch):
     """A network of each kind of open dims; a wrong answer fails it whatever its time, and so does a slow right one."""
     from conv_networks.catalog import BATCH, FIXED, SIZE, ConvNetwork
