@@ -10,6 +10,7 @@
     scripts/measure.py convolutions  ResNet's, as a share of what AVX2 can do (a target: of what that one can)
     scripts/measure.py depthwise     what fusing depthwise and pointwise convolutions could save in MobileNetV2, at most
     scripts/measure.py networks      convolutional ones of many kinds, against ONNX Runtime's times and answers
+    scripts/measure.py sequences     transformers, recurrent and small ones of many kinds, likewise
     scripts/measure.py prepare       only fetch and compile what the others need
 
 Exits with 1 when a promise isn't kept. Artifacts are kept in build/bench; a quiet machine gives the truest figures.
@@ -28,6 +29,7 @@ from onnxkiln.commands.output import print_json
 
 MEASURES = (
     "sharing", "loading", "deployment", "overhead", "open_dims", "greedy", "convolutions", "depthwise", "networks",
+    "sequences",
 )  # fmt: skip
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import onnx
 
 from . import classifiers, mobile, pictures, signals
@@ -37,6 +39,10 @@ class ConvNetwork:
         if kind == SIZE:
             dims[2:] = [("height", "width") if len(dims) == 4 else ("length", "rows", "columns")][0][: len(dims) - 2]
         return net.model(dims, self.build(net))
+
+    def feeds(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Normally distributed numbers."""
+        return {"x": np.random.default_rng(0).standard_normal(self.shape, np.float32)}
 
 
 _CLOSED = (FIXED, BATCH)

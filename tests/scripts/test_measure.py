@@ -157,6 +157,20 @@ def test_pairs_of_depthwise_and_pointwise_are_those_of_the_network(monkeypatch):
     assert shown.endswith("all: 60 us, of which keeping rows in the cache could save 3")
 
 
+def test_networks_over_sequences_are_valid_and_measured(monkeypatch):
+    """Each model runs in ONNX Runtime at its sizes, open dims or not; one goes all the way."""
+    from measures import networks, sequences
+    from token_networks.catalog import NETWORKS
+
+    for network in NETWORKS.values():
+        for kind in network.kinds:
+            session = onnxruntime.InferenceSession(network.model(kind).SerializeToString())
+            assert all(np.isfinite(output).all() for output in session.run(None, network.feeds())), network.name
+    monkeypatch.setattr(networks, "SECONDS", 0)
+    (found,) = sequences.measure("small_mlp:open")
+    assert found["problem"] == "" and found["used"] < 1
+
+
 def test_networks_are_measured_and_checked(monkeypatch):
     """A network of each kind of open dims; a wrong answer fails it whatever its time, and so does a slow right one."""
     from conv_networks.catalog import BATCH, FIXED, SIZE, ConvNetwork
@@ -168,10 +182,11 @@ def test_networks_are_measured_and_checked(monkeypatch):
     network = ConvNetwork(small, (1, 3, 9, 7))
     monkeypatch.setattr(networks, "NETWORKS", {"small": network})
     monkeypatch.setattr(networks, "SECONDS", 0)
-    assert networks.chosen(["small:size"]) == [(network, SIZE)]
-    assert networks.chosen(["fixed"]) == [(network, FIXED)] and len(networks.chosen([])) == 3
+    every = networks.NETWORKS
+    assert networks.chosen(["small:size"], every) == [(network, SIZE)]
+    assert networks.chosen(["fixed"], every) == [(network, FIXED)] and len(networks.chosen([], every)) == 3
     with pytest.raises(SystemExit, match="larger"):
-        networks.chosen(["larger"])
+        networks.chosen(["larger"], every)
 
     (found,) = networks.measure("small:batch")
     assert found["kind"] == BATCH and found["problem"] == "" and found["ratio"] == found["ms"] / found["runtime_ms"]
