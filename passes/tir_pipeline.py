@@ -12,6 +12,7 @@ from tvm.tirx.compilation_pipeline import PIPELINE_MAP, finalize_device_passes, 
 
 from . import vectorize_math
 from .carry_broadcasts import carry_broadcasts
+from .fold_coefficients import fold_coefficients
 from .keep_on_stack import keep_on_stack
 from .keep_rounding import keep_rounding
 from .peel_borders import peel_borders
@@ -47,6 +48,7 @@ def _passes() -> list[tvm.transform.Pass]:
         tirx.transform.StorageRewrite(),
         s_tir.transform.HoistIfThenElse(),
         tirx.transform.UnrollLoop(),
+        fold_coefficients(),
         prefetch_weights(),
         s_tir.transform.RenormalizeSplitPattern(),
         tirx.transform.StmtSimplify(),

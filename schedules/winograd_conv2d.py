@@ -14,13 +14,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from tvm import te, tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
 
 from ..targets import Target
 from .blocks import TEMPLATE_KEY, all_blocks, as_int, extent
+from .coefficients import coefficient
 from .conv2d import output_size, pad_spatial
 from .generic import schedule_block
 from .template import Parameters, register
@@ -30,14 +30,6 @@ from .winograd_plan import TAPS, TRANSFORMS
 NAME = "winograd_conv2d"
 MANY_GROUPS = 1 << 20
 """Stands for an open number of blocks of tiles in an image."""
-
-
-def _coefficient(matrix: np.ndarray, row: Any, column: Any) -> Any:
-    """An entry of a constant matrix by symbolic indices; unrolled loops leave the number alone."""
-    result = tirx.const(float(matrix[-1, -1]), "float32")
-    for i, j in reversed(list(np.ndindex(*matrix.shape))[:-1]):
-        result = tirx.Select(tirx.all(row == i, column == j), tirx.const(float(matrix[i, j]), "float32"), result)
-    return result
 
 
 def winograd_conv2d(
@@ -54,8 +46,8 @@ def winograd_conv2d(
     ``step`` is the transform's output tile, ``tile_rows`` rows of tiles make a block, ``tile`` rows a register tile of
     the products. Whole blocks are computed.
     """
-    transform = TRANSFORMS[step]
-    size = transform.size
+    size = TRANSFORMS[step].size
+    inward, outward = f"winograd_input_{step}", f"winograd_output_{step}"
     n, h, w, channels = data.shape
     top, left, bottom, right = padding
     rows, columns = output_size(h, TAPS, 1, 1, top, bottom), output_size(w, TAPS, 1, 1, left, right)
@@ -71,13 +63,14 @@ def winograd_conv2d(
     def columns_transformed(g: Any, p: Any, e: Any, x: Any, c: Any) -> Any:
         place = tirx.min(p, across * tile_rows - 1)
         y = (g % down * tile_rows + place // across) * step + a
-        return te.sum(_coefficient(transform.input, e, a) * source[g // down, y, place % across * step + x, c], axis=a)
+        value = source[g // down, y, place % across * step + x, c]
+        return te.sum(coefficient(inward, e, a) * value, axis=a)
 
     groups = n * down
     half = te.compute((groups, count, size, size, channels), columns_transformed, name="input_columns")
     tiles = te.compute(
         (groups, size, size, count, channels),
-        lambda g, e, f, p, c: te.sum(half[g, p, e, b, c] * _coefficient(transform.input, f, b), axis=b),
+        lambda g, e, f, p, c: te.sum(half[g, p, e, b, c] * coefficient(inward, f, b), axis=b),
         name="input_tiles",
     )
     k = te.reduce_axis((0, channels), name="k")
@@ -90,12 +83,12 @@ def winograd_conv2d(
     a2, b2 = te.reduce_axis((0, size), name="a2"), te.reduce_axis((0, size), name="b2")
     back = te.compute(
         (groups, count, step, size, wide),
-        lambda g, p, i, f, o: te.sum(_coefficient(transform.output, i, a2) * product[g, a2, f, p, o], axis=a2),
+        lambda g, p, i, f, o: te.sum(coefficient(outward, i, a2) * product[g, a2, f, p, o], axis=a2),
         name="output_columns",
     )
     finished = te.compute(
         (groups, count, step, step, wide),
-        lambda g, p, i, j, o: te.sum(back[g, p, i, b2, o] * _coefficient(transform.output, j, b2), axis=b2),
+        lambda g, p, i, j, o: te.sum(back[g, p, i, b2, o] * coefficient(outward, j, b2), axis=b2),
         name="output_tiles",
     )
 
