@@ -84,6 +84,8 @@ class Target:
     features: tuple[str, ...] = ()
     gpus: tuple[Gpu, ...] = ()
     precision: str = "fp32"
+    run_threads: int = 1
+    """Threads of a run that kernels are chosen for: by what tuning measured with as many."""
 
     @property
     def mcpu(self) -> str:
@@ -131,6 +133,7 @@ class Target:
 def parse(text: str) -> list[Target]:
     """Read ``cpu``, ``cpu:x86-64-v3``, ``cpu:aarch64`` or several with commas, in the user's order.
 
+    ``threads=2`` among these says for how many threads of a run kernels are chosen (default: 1).
     ``cuda`` means the GPUs of ``gpus.DEFAULT``, ``cuda:sm_80,sm_90`` the named ones; ``host=aarch64`` among these names
     what starts the kernels (default: any processor of this machine's architecture).
     Raises UsageError for an unknown, empty or repeated target, and for kinds that aren't built yet.
@@ -138,7 +141,9 @@ def parse(text: str) -> list[Target]:
     names = [name.strip() for name in text.split(",")]
     if names[0].split(":")[0] == "cuda":
         return [_parse_cuda(names, text)]
-    targets = [_parse_one(name, text) for name in names]
+    threads = _parse_threads([name for name in names if name.startswith("threads=")], text)
+    names = [name for name in names if not name.startswith("threads=")]
+    targets = [replace(_parse_one(name, text), run_threads=threads) for name in names or [""]]
     seen: dict[str, str] = {}
     for target in targets:
         if target.isa.name in seen:
@@ -168,6 +173,13 @@ def with_precision(targets: list[Target], precision: str | None) -> list[Target]
     if precision == "tf32" and old:
         raise UsageError(f"{', '.join(old)} has no tf32", hint="leave it out of the target, or use --precision fp16")
     return [replace(target, precision=precision) for target in targets]
+
+
+def _parse_threads(words: list[str], text: str) -> int:
+    numbers = [word.removeprefix("threads=") for word in words] or ["1"]
+    if len(numbers) > 1 or not numbers[0].isascii() or not numbers[0].isdigit() or not 1 <= int(numbers[0][:9]) <= 256:
+        raise UsageError(f"target {text!r}: threads= takes one number from 1 to 256", hint="write cpu,threads=2")
+    return int(numbers[0])
 
 
 def _parse_one(name: str, text: str) -> Target:

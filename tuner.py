@@ -12,7 +12,7 @@ import tvm
 from .contract import Contract
 from .errors import ToolchainError, UsageError
 from .kernel_builder import HANDLER, target_to_json
-from .targets import Target, missing_features
+from .targets import Target, host_cores, missing_features
 from .tuned_records import find_any, machine_keys
 from .tuning.budget import Budget
 from .tuning.cost_model import CostModel
@@ -153,6 +153,11 @@ def check_runs(target: Target) -> None:
             + (f" (it lacks {', '.join(missing)})" if target.is_native else ""),
             hint="tune on such a machine with the same --log, or leave --tune out",
         )
+    if target.run_threads > host_cores():
+        raise UsageError(
+            f"kernels can't be measured with {target.run_threads} threads on {host_cores()} core(s)",
+            hint="ask for fewer threads=, or tune on a larger machine with the same --log",
+        )
 
 
 def _search(
@@ -168,7 +173,7 @@ def _search(
         weight_bytes=sum(array.nbytes for _, array in weights),
     )
     names = sorted({task.choices.template for task in tasks})
-    known = {name: tuning.log.similar(name, key.isa, key.threads) for name in names}
+    known = {name: tuning.log.similar(name, key.isa) for name in names}
     models = {name: _trained(records, tuning.seed) for name, records in known.items()}
     _keep_modules(tasks, tuning.log)
     searches = []

@@ -84,12 +84,13 @@ def _records(name: str, log: Path) -> dict[str, Any]:
 
 
 def _built(model: BenchModel, name: str, options: argparse.Namespace) -> Path:
-    artifact = options.folder / model.name / name
+    target = "cpu" if options.threads == 1 else f"cpu,threads={options.threads}"
+    artifact = options.folder / model.name / (name if options.threads == 1 else f"{name}.{options.threads}t")
     artifact.parent.mkdir(parents=True, exist_ok=True)
     try:
-        return onnxkiln.compile(model.path(), artifact, **_records(name, options.log))
+        return onnxkiln.compile(model.path(), artifact, target=target, **_records(name, options.log))
     except UsageError:  # what is there was made otherwise
-        return onnxkiln.compile(model.path(), artifact, force=True, **_records(name, options.log))
+        return onnxkiln.compile(model.path(), artifact, target=target, force=True, **_records(name, options.log))
 
 
 def library_digest(artifact: Path) -> str:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes the log that comes with the package, ``tuning/shipped.jsonl``, of tuned models.
 
-    scripts/ship_log.py tune LOG [NAME...] [--seconds 60] [--targets cpu,...] [--within 15m]
+    scripts/ship_log.py tune LOG [NAME...] [--seconds 60] [--targets cpu,...] [--threads 1] [--within 15m]
     scripts/ship_log.py write LOG [--most 8]
 
 ``tune`` measures the benchmark models (``scripts/bench.py list``), one after the other, into LOG, all for the first
@@ -51,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tune.add_argument("names", nargs="*", metavar="NAME", help="models (default: all)")
     tune.add_argument("--seconds", type=float, default=60, help="for each model and target (default: 60)")
     tune.add_argument("--targets", default=TARGETS, help=f"this machine must run their code (default: {TARGETS})")
+    tune.add_argument("--threads", type=int, default=1, help="of a run that kernels are measured for (default: 1)")
     tune.add_argument("--within", metavar="TIME", help="end after 15m, say, wherever it is (default: when all is done)")
     tune.set_defaults(execute=_tune)
     write = commands.add_parser("write", help="make the shipped log of LOG")
@@ -73,6 +74,7 @@ def _tune(options: argparse.Namespace) -> int:
     end = time.monotonic() + (within or math.inf)
     progress, failed = Progress(options.log), 0
     for target in options.targets.split(","):
+        target += f",threads={options.threads}" if options.threads > 1 else ""
         for model in load_models(options.names):
             entry = f"{model.name} for {target}"
             try:

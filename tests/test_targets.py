@@ -172,3 +172,13 @@ def test_precision_is_for_gpus_that_have_it() -> None:
         targets.with_precision(targets.parse("cpu"), "fp16")
     with pytest.raises(UsageError, match="unknown precision 'int4'"):
         targets.with_precision(gpus, "int4")
+
+
+def test_threads_of_a_run_are_part_of_the_target():
+    assert [one.run_threads for one in targets.parse("cpu:x86-64-v4,cpu:x86-64-v3,threads=2")] == [2, 2]
+    assert targets.parse("cpu")[0].run_threads == 1
+    for text in ("cpu,threads=0", "cpu,threads=two", "cpu,threads=", "cpu,threads=1,threads=2", "cpu,threads=-1"):
+        with pytest.raises(UsageError, match="threads= takes one number"):
+            targets.parse(text)
+    with pytest.raises(UsageError, match="unknown target"):
+        targets.parse("threads=2")

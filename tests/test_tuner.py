@@ -161,3 +161,19 @@ def test_code_that_this_machine_cannot_run_is_not_tuned(log):
     with pytest.raises(UsageError, match="GPUs can't be measured"):
         tune_module(mod, gpu, CONTRACT, weights, Tuning(log, Budget(trials=1)))
     assert tune_module(mod, gpu, CONTRACT, weights, Tuning(log)).parameters == {}  # the log has none
+
+
+def test_threads_have_records_of_their_own_and_one_threads_serve_where_there_are_none(log):
+    mod, weights = cases.optimized(cases.layers(12, repeat=0))
+    two = replace(cases.HOST, run_threads=2)
+    with pytest.raises(UsageError, match="with 999 threads"):
+        tune_module(mod, replace(two, run_threads=999), CONTRACT, weights, Tuning(log, Budget(trials=1)))
+    first = tune_module(mod, cases.HOST, CONTRACT, weights, Tuning(log, Budget(trials=2)))
+    assert [one.source for one in first.chosen] == ["exact"]
+    found = tune_module(mod, two, CONTRACT, weights, Tuning(log))
+    assert [(one.source, one.parameters) for one in found.chosen] == [("class", first.chosen[0].parameters)]
+    if targets.host_cores() > 1:
+        both = tune_module(mod, two, CONTRACT, weights, Tuning(log, Budget(trials=2)))
+        assert both.measurements == 2 and [one.source for one in both.chosen] == ["exact"]
+        assert {record.threads for record in log.records()} == {1, 2}
+        assert all(record.status == "ok" for record in log.records())

@@ -27,5 +27,8 @@ def find(log: TuningLog, workload: str, key: MachineKey, accept: Callable[[Recor
         exact = log.exact(workload, key.machine, accept)
         if exact is not None:
             return Found(exact, "exact")
-    best = log.class_best(workload, key.isa, key.threads, key.cache, accept)
-    return None if best is None else Found(best, "class")
+    for threads in dict.fromkeys((key.threads, 1)):  # what is good for one thread is no bad default for several
+        best = log.class_best(workload, key.isa, threads, key.cache, accept)
+        if best is not None:
+            return Found(best, "class")
+    return None

@@ -10,7 +10,7 @@ from ..targets import Target, host_architecture, missing_features
 from ..versions import TVM_VERSION, VERSION
 
 THREADS = 1
-"""Kernels are measured on one core: what a schedule chooses is the work of one, however many share the loop outside."""
+"""Of a run, where nothing else is asked for."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ def machine_key(target: Target) -> MachineKey:
     cache = f"l1={target.l1 // 1024}K l2={target.l2 // 1024}K"
     versions = f"onnxkiln {VERSION}, tvm {TVM_VERSION}"
     runs = target.is_native and not missing_features(target.required_features)
-    parts = (processor(), f"{target.isa.name}{features}", cache, f"{THREADS} thread", versions)
-    return MachineKey(target.isa.name, THREADS, cache, "; ".join(parts) if runs else "", versions)
+    parts = (processor(), f"{target.isa.name}{features}", cache, f"{target.run_threads} thread", versions)
+    return MachineKey(target.isa.name, target.run_threads, cache, "; ".join(parts) if runs else "", versions)
 
 
 def gpu_key(architecture: str, device: str = "") -> MachineKey:

@@ -53,19 +53,22 @@ def analytic_cost(features: Mapping[str, float]) -> float:
 
 
 def similar_choices(task: Task, known: Sequence[Record]) -> list[Parameters]:
-    """The best parameters of the nearest task of the same template and algorithm, best first."""
+    """The best parameters of the task itself, as other machines or other numbers of threads had it, then those of the
+    nearest task of the same template and algorithm; each best first."""
     usable = [
         record
         for record in known
         if record.status == "ok"
         and (record.template, record.template_version) == (task.choices.template, task.choices.version)
         and record.algorithm == task.algorithm
-        and record.workload != task.workload
     ]
-    if not usable:
-        return []
-    nearest = min(usable, key=lambda record: (_distance(task, record), record.workload)).workload
-    own = sorted((record for record in usable if record.workload == nearest), key=lambda record: record.latency)
+    others = [record for record in usable if record.workload != task.workload]
+    nearest = min(others, key=lambda record: (_distance(task, record), record.workload)).workload if others else ""
+    return [one for workload in (task.workload, nearest) for one in _fastest(usable, workload)]
+
+
+def _fastest(records: Sequence[Record], workload: str) -> list[Parameters]:
+    own = sorted((record for record in records if record.workload == workload), key=lambda record: record.latency)
     chosen: list[Parameters] = []
     for record in own:
         if dict(record.parameters) not in chosen:

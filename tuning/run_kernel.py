@@ -49,16 +49,20 @@ def measure(
     cold_bytes: int,
     seconds: float,
     slow: float,
+    threads: int = 1,
 ) -> dict[str, Any]:
     """Time the function ``main`` of ``library`` in about ``seconds`` and check its last ``results`` arguments.
 
     ``arguments`` are sets of {"shape", "dtype", "is_weight", "value"}; the latency is the mean over the sets, each
     multiplied by its of ``scales``. ``reference`` is the library of the default schedule, whose results count as right.
-    A kernel that takes longer than ``slow`` seconds gets no second call.
+    A kernel that takes longer than ``slow`` seconds gets no second call. ``threads`` share its loops.
     Gives {"status": "ok", "seconds": [latency of each placement]} or {"status": "wrong", "words": ...}.
     """
     _load_runtime()
-    kernel = tvm_ffi.load_module(library)["main"]
+    module = tvm_ffi.load_module(library)
+    kernel = module["main"]
+    if threads > 1:
+        module["onnxkiln_use_threads"](threads)
     cases = []
     for number, one in enumerate(arguments):
         data = _make(one, results)

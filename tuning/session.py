@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import tempfile
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -79,7 +81,12 @@ class Session:
         self._setup = setup
         self._log = log
         self._observer = observer or (lambda snapshot: None)
-        build_cpus, run_cpus = _share(host_cpus())
+        cpus, threads = host_cpus(), setup.target.run_threads
+        build_cpus, run_cpus = _share(cpus, threads)
+        # Kernels that need all processors are measured while nothing is built.
+        self._alone: contextlib.AbstractContextManager[Any] = (
+            threading.Lock() if 1 < len(cpus) <= threads else contextlib.nullcontext()
+        )
         self._builder = Worker(setup.builder, build_cpus)
         self._runner = Worker(RUNNER, run_cpus)
         self._folder = tempfile.TemporaryDirectory(prefix="onnxkiln-tune-")
@@ -143,10 +150,11 @@ class Session:
             if task.workload not in self._functions:
                 self._functions[task.workload] = tvm.ir.save_json(task.function)
             path = str(Path(self._folder.name) / f"{len(self._libraries)}-{time.monotonic_ns()}.so")
-            self._builder.call(
-                BUILD_LIMIT, function=self._functions[task.workload], target=dict(self._setup.target_json),
-                parameters=dict(parameters), path=path,
-            )  # fmt: skip
+            with self._alone:
+                self._builder.call(
+                    BUILD_LIMIT, function=self._functions[task.workload], target=dict(self._setup.target_json),
+                    parameters=dict(parameters), path=path,
+                )  # fmt: skip
             self._libraries[key] = path
         return self._libraries[key]
 
@@ -156,11 +164,13 @@ class Session:
         slow = SLOWEST * default if default is not None else RUN_LIMIT
         try:
             library, reference = built.result()
-            answer = self._runner.call(
-                RUN_LIMIT, library=library, reference=reference,
-                arguments=[[asdict(a) for a in one] for one in task.arguments], scales=list(task.scales),
-                results=task.results, cold_bytes=min(setup.weight_bytes, MOST_COLD), seconds=MEASURE_SECONDS, slow=slow,
-            )  # fmt: skip
+            with self._alone:
+                answer = self._runner.call(
+                    RUN_LIMIT, library=library, reference=reference,
+                    arguments=[[asdict(a) for a in one] for one in task.arguments], scales=list(task.scales),
+                    results=task.results, cold_bytes=min(setup.weight_bytes, MOST_COLD), seconds=MEASURE_SECONDS,
+                    slow=slow, threads=setup.target.run_threads,
+                )  # fmt: skip
         except WorkerFailed as failure:
             return self._record(job, _status(failure.status), (), str(failure))
         if answer["status"] != "ok":
@@ -190,11 +200,11 @@ class Session:
         self._observer(Snapshot(search, self.measurements, elapsed, left, budget.trials, current))
 
 
-def _share(cpus: list[int]) -> tuple[list[int] | None, list[int] | None]:
-    """(processors to build on, the one to measure on): the same one where there is no other."""
+def _share(cpus: list[int], threads: int = 1) -> tuple[list[int] | None, list[int] | None]:
+    """(processors to build on, those to measure on): the same where there are no others."""
     if not hasattr(os, "sched_setaffinity") or not cpus:
         return None, None
-    return cpus[:-1] or cpus, cpus[-1:]
+    return cpus[:-threads] or cpus, cpus[-threads:]
 
 
 def _status(word: str) -> Status:

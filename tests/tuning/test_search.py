@@ -104,7 +104,8 @@ def test_what_was_best_for_the_nearest_task_is_tried_first():
     far = cases.record_of(second, {"tile": 6, "blocks": 1}, 1e-6, workload="f" * 64, features={"rows": 4096.0})
     assert similar_choices(first, [*known, far]) == [best, good, slow]
     assert ranked(first, cases.HOST, known, 0)[:3] == [first.choices.default, best, good]
-    assert similar_choices(second, known) == []  # its own records are measurements, not hints
+    assert similar_choices(second, known) == [best, good, slow]  # as another machine or number of threads had it
+    assert similar_choices(second, [far]) == [{"tile": 6, "blocks": 1}]
 
 
 def test_guesses_are_positive():
