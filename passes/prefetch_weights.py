@@ -88,6 +88,8 @@ def _fetching(loop: tirx.For, outside: list[tirx.For]) -> tirx.Stmt:
     start = {step.loop_var: step.min for step in walk.steps}
     base = _first(loads).indices[-1].base
     panel = tvm_ffi.structural_map(base, (tvm.ir.Var, lambda v: _value(start, v)))
+    if len(walk.open_passes) == 1 and walk.pass_count == 1 and lines % walk.step_count == 0:
+        return tirx.SeqStmt([*_spread(walk, loads[0].source, panel, base, lines // walk.step_count), loop.body])
     share = -(-lines // walk.pass_count)
     at_once = -(-share // walk.step_count)
     every = 1 << (walk.step_count // share).bit_length() - 1 if at_once == 1 else 1
@@ -104,6 +106,22 @@ def _fetching(loop: tirx.For, outside: list[tirx.For]) -> tirx.Stmt:
     if conditions:
         body = tirx.IfThenElse(tirx.all(*conditions), body, None)
     return tirx.SeqStmt([body, loop.body])
+
+
+def _spread(walk: _Walk, source: Any, panel: Any, base: Any, parts: int) -> list[tirx.Stmt]:
+    """The next panel in ``parts``, one in each of the first passes; the last pass fetches all that are left.
+
+    In one pass alone they would come faster than memory gives them, and be dropped.
+    """
+    outer = walk.open_passes[0]
+    number = outer.loop_var - outer.min
+    step = _position(walk.steps, base)
+    fetches: list[tirx.Stmt] = []
+    for part in range(parts):
+        turn = tirx.Or(number == part, tirx.And(number < part, number == outer.extent - 1))
+        line = (parts + part) * walk.step_count + step
+        fetches.append(tirx.IfThenElse(turn, tirx.Evaluate(_prefetch(source, panel + line * LINE)), None))
+    return fetches
 
 
 def _weight_loads(loop: tirx.For) -> list[TensorLoad]:

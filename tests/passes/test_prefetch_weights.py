@@ -7,6 +7,7 @@ import operator
 import re
 import types
 
+import pytest
 import tvm
 from tvm.script import tirx as T
 
@@ -25,6 +26,19 @@ def marked(x: T.handle, w: T.handle, y: T.handle) -> None:
             c[T.Ramp(panel * 128 + row * 32 + 16, 1, 16)] = (
                 T.Broadcast(a[k], 16) * b[T.Ramp(panel * 1024 + 512 + k * 16, 1, 16)]
             )
+
+
+@T.prim_func(s_tir=True)
+def open_rows(x: T.handle, w: T.handle, y: T.handle, passes: T.int64) -> None:
+    """As ``marked``, but read in any number of passes."""
+    a = T.match_buffer(x, (T.int64(32),), "float32")
+    b = T.match_buffer(w, (T.int64(3072),), "float32")
+    c = T.match_buffer(y, (passes * 32,), "float32")
+    for panel in range(T.int64(3)):
+        for row in range(passes):
+            for k in T.serial(T.int64(32), annotations={"kiln.prefetch": 64}):
+                c[T.Ramp(row * 32, 1, 16)] = T.Broadcast(a[k], 16) * b[T.Ramp(panel * 1024 + k * 16, 1, 16)]
+                c[T.Ramp(row * 32 + 16, 1, 16)] = T.Broadcast(a[k], 16) * b[T.Ramp(panel * 1024 + 512 + k * 16, 1, 16)]
 
 
 @T.prim_func(s_tir=True)
@@ -60,6 +74,20 @@ def test_each_line_of_the_next_panel_is_fetched_once() -> None:
                 if eval(condition, {"T": operator_names}, names):
                     lines.append(eval(index, {"T": operator_names}, names))
         assert lines == [(panel + 1) * 1024 + 16 * line for line in range(64)]
+
+
+@pytest.mark.parametrize("passes", [1, 2, 3, 7])
+def test_so_it_is_where_the_number_of_passes_is_open(passes: int) -> None:
+    fetches = _fetches(str(prefetch_weights()(tvm.IRModule({"main": open_rows}))["main"]))
+    assert len(fetches) == 2
+    integers = types.SimpleNamespace(Mul=operator.mul, Add=operator.add, int64=int)
+    for panel in range(3):
+        lines = []
+        for row, k, (condition, index) in itertools.product(range(passes), range(32), fetches):
+            names = {"panel": panel, "row": row, "k": k, "passes": passes}
+            if eval(condition, {"T": integers}, names):
+                lines.append(eval(index, {"T": integers}, names))
+        assert sorted(lines) == [(panel + 1) * 1024 + 16 * line for line in range(64)]
 
 
 def test_unmarked_loops_stay_as_they_are() -> None:
