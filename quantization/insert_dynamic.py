@@ -1,8 +1,8 @@
 """Layers whose data is quantized while the model runs, by the range that it has then.
 
-Matrix products take a scale for each row (each token has its own), around 0: ``x / scale + 128`` as uint8,
-MatMulInteger, scales of rows and output channels, the bias in float. Convolutions take one scale and zero point for the
-whole tensor, as ONNX Runtime's tools do: DynamicQuantizeLinear and ConvInteger.
+Matrix products take a scale and a zero point for each row (each token has its own): uint8, MatMulInteger, less the
+zero point times the sums of the weights, scales of rows and output channels, the bias in float. Convolutions take one
+scale and zero point for the whole tensor, as ONNX Runtime's tools do: DynamicQuantizeLinear and ConvInteger.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import onnx_ir as ir
 from ..errors import UsageError
 from .graph_tensors import add_constant, constant_of, insert_after, is_onnx, opset_of, reduction
 from .layers import Layer
-from .parameters import LIMIT, SMALLEST, IntegerWeight, quantize_weight
+from .parameters import SMALLEST, IntegerWeight, quantize_weight
 from .plan import Plan
 
-MIDDLE = 128
-"""The zero point of rows: their integers go from 1 to 255."""
+LEVELS = 255
+"""Steps between the least and the largest number of a row."""
 
 SINCE = 11
 """The first opset with DynamicQuantizeLinear."""
@@ -50,18 +50,30 @@ class _Writer:
         if is_onnx(node, "Conv"):
             attributes = [ir.Attr(a.name, a.type, a.value) for a in node.attributes.values()]
             sums = ir.Node("", "ConvInteger", [data, integers, zero], attributes, outputs=[self._new(name, "sums")])
+            made = [sums]
         else:
-            sums = ir.node("MatMulInteger", [data, integers, zero], outputs=[self._new(name, "sums")])
-        real = ir.node("Cast", [sums.outputs[0]], {"to": int(ir.DataType.FLOAT)}, outputs=[self._new(name, "real")])
+            made = self._row_sums(name, data, integers, zero, weight)
+        real = ir.node("Cast", [made[-1].outputs[0]], {"to": int(ir.DataType.FLOAT)}, outputs=[self._new(name, "real")])
         # One factor after the other: ONNX Runtime takes a product of both for that of a scalar and a vector.
         by_data = ir.node("Mul", [real.outputs[0], scale], outputs=[self._new(name, "by_data")])
         last = ir.node("Mul", [by_data.outputs[0], scales], outputs=[self._new(name, "scaled")])
-        made = [sums, real, by_data, last]
+        made += [real, by_data, last]
         bias = self._bias(layer, shape)
         if bias is not None:
             last = ir.node("Add", [last.outputs[0], bias], outputs=[self._new(name, "biased")])
             made.append(last)
         self._replace(node, made)
+
+    def _row_sums(
+        self, name: str, data: ir.Value, integers: ir.Value, zero: ir.Value, weight: IntegerWeight
+    ) -> list[ir.Node]:
+        """Sums of ``(data - zero) * weight``, each row with its own zero point: MatMulInteger takes but one."""
+        columns = weight.values.astype(np.int32).sum(1 - weight.axis, dtype=np.int32)
+        totals = add_constant(self.graph, f"{name}.totals", columns)
+        whole = ir.node("MatMulInteger", [data, integers], outputs=[self._new(name, "products")])
+        excess = ir.node("Mul", [zero, totals], outputs=[self._new(name, "excess")])
+        operands = [whole.outputs[0], excess.outputs[0]]
+        return [whole, excess, ir.node("Sub", operands, outputs=[self._new(name, "sums")])]
 
     def _new(self, name: str, what: str) -> ir.Value:
         return ir.Value(name=f"{name}.{what}")
@@ -111,9 +123,9 @@ def round_tensor(value: ir.Value, suffix: str = "") -> tuple[list[ir.Node], list
 
 
 def round_rows(model: ir.Model, value: ir.Value, suffix: str = "") -> tuple[list[ir.Node], list[ir.Value]]:
-    """Nodes that round each row (all but the last axis) by its largest magnitude, and (uint8, scale, zero point).
+    """Nodes that round each row (all but the last axis) by its range with 0, and (uint8, scale, zero point).
 
-    The scale has the value's rank, its last dim is 1; a row of zeros has the least scale.
+    Scale and zero point (int32) have the value's rank, their last dim is 1; a row of zeros has the least scale.
     """
     graph, nodes = model.graph, []
 
@@ -124,14 +136,19 @@ def round_rows(model: ir.Model, value: ir.Value, suffix: str = "") -> tuple[list
         nodes.append(ir.node(op_type, list(inputs), attributes or None, outputs=[output(part)]))
         return nodes[-1].outputs[0]
 
-    def number(part: str, array: np.ndarray) -> ir.Value:
-        return add_constant(graph, f"{value.name}.{part}{suffix}", array)
+    def number(part: str, number: float) -> ir.Value:
+        return add_constant(graph, f"{value.name}.{part}{suffix}", np.array(number, np.float32))
 
-    magnitudes = apply("Abs", "magnitudes", value)
-    nodes.append(reduction(model, "ReduceMax", magnitudes, [-1], True, output("largest")))
-    share = apply("Mul", "share", nodes[-1].outputs[0], number("step", np.array(1 / LIMIT, np.float32)))
-    scale = apply("Max", "scale", share, number("least", np.array(SMALLEST, np.float32)))
-    quotient = apply("Round", "steps", apply("Div", "quotient", value, scale))
-    moved = apply("Add", "moved", quotient, number("middle", np.array(MIDDLE, np.float32)))
-    integers = apply("Cast", "quantized", moved, to=int(ir.DataType.UINT8))
-    return nodes, [integers, scale, number("zero", np.array(MIDDLE, np.uint8))]
+    def extreme(op_type: str, part: str) -> ir.Value:
+        nodes.append(reduction(model, f"Reduce{op_type}", value, [-1], True, output(f"{part}_of_row")))
+        return apply(op_type, part, nodes[-1].outputs[0], none)
+
+    none, levels = number("none", 0), number("levels", LEVELS)
+    low, high = extreme("Min", "low"), extreme("Max", "high")
+    share = apply("Mul", "share", apply("Sub", "range", high, low), number("step", 1 / LEVELS))
+    scale = apply("Max", "scale", share, number("least", SMALLEST))
+    zero = apply("Round", "zero", apply("Div", "below", apply("Neg", "depth", low), scale))
+    moved = apply("Add", "moved", apply("Round", "steps", apply("Div", "quotient", value, scale)), zero)
+    held = apply("Min", "held", apply("Max", "raised", moved, none), levels)  # both may be rounded up
+    integers = apply("Cast", "quantized", held, to=int(ir.DataType.UINT8))
+    return nodes, [integers, scale, apply("Cast", "zero_point", zero, to=int(ir.DataType.INT32))]

@@ -11,6 +11,7 @@
     scripts/measure.py depthwise     what fusing depthwise and pointwise convolutions could save in MobileNetV2, at most
     scripts/measure.py networks      convolutional ones of many kinds, against ONNX Runtime's times and answers
     scripts/measure.py sequences     transformers, recurrent and small ones of many kinds, likewise
+    scripts/measure.py quantized     8-bit models: time and answers, against ONNX Runtime's own quantized ones
     scripts/measure.py prepare       only fetch and compile what the others need
 
 Exits with 1 when a promise isn't kept. Artifacts are kept in build/bench; a quiet machine gives the truest figures.
@@ -29,7 +30,7 @@ from onnxkiln.commands.output import print_json
 
 MEASURES = (
     "sharing", "loading", "deployment", "overhead", "open_dims", "greedy", "convolutions", "depthwise", "networks",
-    "sequences",
+    "sequences", "quantized",
 )  # fmt: skip
 
 

@@ -36,8 +36,10 @@ def test_a_layer_is_compared_with_itself_on_rounded_data(dynamic):
         affine = affine_of(Range(-4, 4))
         rounded = (np.clip(np.rint(x / affine.scale) + affine.zero, 0, 255) - affine.zero) * affine.scale
         if dynamic:
-            steps = np.abs(x).max(axis=-1, keepdims=True) / 127
-            rounded = np.rint(x / steps) * steps
+            low, high = np.minimum(x.min(-1, keepdims=True), 0), np.maximum(x.max(-1, keepdims=True), 0)
+            steps = (high - low) / 255
+            zero = np.rint(-low / steps)
+            rounded = (np.clip(np.rint(x / steps) + zero, 0, 255) - zero) * steps
         scale = np.abs(w).max(axis=0) / 127
         signal += np.square(x @ w).sum()
         error += np.square(rounded @ (np.rint(w / scale) * scale) - x @ w).sum()

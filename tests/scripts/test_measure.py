@@ -218,3 +218,30 @@ def test_generated_networks_run():
     feeds = {"x": np.random.default_rng(0).standard_normal((2, 32, 50), np.float32)}
     (y,) = onnxruntime.InferenceSession(first.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, feeds)
     assert y.shape == (2, 10) and np.isfinite(y).all() and y.std() > 0.01
+
+
+def test_quantized_models_are_judged_by_time_and_by_quanta(monkeypatch):
+    from measures import quantized
+
+    rows = {
+        "resnet50": {"form": "static", "ratio": 0.4, "of_float": 0.2, "within": 1.0, "same_top": True},
+        "ppocr_det": {"form": "static", "ratio": 1.2, "of_float": 0.9, "within": 1.0, "same_top": True},
+        "bert_base": {"form": "dynamic", "ratio": 0.7, "of_float": 0.5, "within": 0.98, "same_top": True},
+        "minilm_qdq": {"form": "as found", "ratio": 0.85, "of_float": None, "within": 1.0, "same_top": True},
+    }
+    monkeypatch.setattr(quantized, "_case", lambda name: name)
+    monkeypatch.setattr(
+        quantized,
+        "_measure",
+        lambda name: {"name": name, "own_ratio": None, "weights": 0.25, "peer_ms": 2.0, "ours_ms": 1.0, "kernels": {}}
+        | rows[name],
+    )
+    found = {row["name"]: row for row in quantized.measure(*rows)}
+    assert {name: row["passed"] for name, row in found.items()} == {
+        "resnet50": True, "ppocr_det": False, "bert_base": False, "minilm_qdq": True,
+    }  # fmt: skip
+    assert found["resnet50"]["mean"] == pytest.approx((0.4 * 1.2) ** 0.5)
+    text = quantized.show(list(found.values()))
+    assert "ppocr_det misses" in text and "resnet50 misses" not in text and "geometric mean" in text
+    rows["resnet50"]["of_float"] = 0.3
+    assert not quantized.measure("resnet50")[0]["passed"]
