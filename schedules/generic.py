@@ -21,6 +21,9 @@ from .windows import is_window, schedule_window
 PARALLEL_MIN_WORK = 1 << 14
 """Elements: below it starting the thread pool costs more than a second core saves."""
 
+MOST_LOADS = 32
+"""Reads of memory in one element's expression: an expression past it is not made longer by repeating parts."""
+
 _FEW_VECTORS = 4
 """Below so many vectors in a row their tail is a large part of the work."""
 
@@ -32,7 +35,7 @@ def apply_generic(schedule: Schedule, lanes: int) -> None:
     inline_cheap(schedule)
     absorbed: set[str] = set()
     for block, name in [(block, schedule.get(block).name_hint) for block in all_blocks(schedule)]:
-        if name in absorbed:
+        if name in absorbed or not schedule.get_loops(block):  # the latter: a scalar
             continue
         spatial, reduction = split_loops(schedule, block)
         if reduction and is_window(schedule, block, spatial, reduction):
@@ -57,6 +60,8 @@ def _worth_inlining(schedule: Schedule, block: SBlockRV) -> bool:
     consumers = schedule.get_consumers(block)
     if not consumers:
         return False
+    if _grows(schedule, block, consumers):
+        return False
     if not uses_expensive_maths(schedule, block):
         return True
     same = all(
@@ -64,6 +69,26 @@ def _worth_inlining(schedule: Schedule, block: SBlockRV) -> bool:
         for consumer in consumers
     )
     return len(consumers) == 1 and same
+
+
+def _grows(schedule: Schedule, block: SBlockRV, consumers: list[SBlockRV]) -> bool:
+    """Whether a consumer would become long, as it reads the element at several places.
+
+    A maximum that minds NaN reads each operand twice: a chain of them doubles with every link.
+    """
+    result, own = schedule.get(block).writes[0].source, len(_loads(schedule, block))
+    for consumer in consumers:
+        loads = _loads(schedule, consumer)
+        places = sum(load.source.same_as(result) for load in loads)
+        if places > 1 and len(loads) + places * own > MOST_LOADS:
+            return True
+    return False
+
+
+def _loads(schedule: Schedule, block: SBlockRV) -> list[Any]:
+    found: list[Any] = []
+    tvm_ffi.structural_walk(schedule.get(block).body, (tvm.ir.expr.TensorLoad, found.append), order="post")
+    return found
 
 
 def _extents(schedule: Schedule, block: SBlockRV) -> list[str]:
