@@ -111,7 +111,9 @@ def resolve(ctx: Context, size: PrimExpr, start: PrimExpr, end: PrimExpr, step: 
     stop = maximum(minimum(last, select(forward, size, size - 1)), select(forward, 0, -1))
     begin, stop = ctx.simplify(begin), ctx.simplify(stop)
     distance = ctx.simplify(maximum(select(forward, stop - begin, begin - stop), 0))
-    return Cut(begin, ctx.simplify(_count(distance, step)), step)
+    length = ctx.simplify(_count(distance, step))
+    # Of an unknown direction the length is a choice of choices: passes would have to see that two of them are one.
+    return Cut(begin, length if known(step) else ctx.compact(length), step)
 
 
 def _count(distance: PrimExpr, step: PrimExpr) -> PrimExpr:
