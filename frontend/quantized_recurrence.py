@@ -42,8 +42,8 @@ class QuantizedStep(Step):
 
         each(count, scaled)
 
-    def weight(self, row: PrimExpr, column: PrimExpr) -> PrimExpr:
-        value = self.recurrent[row * (self.layer.gates * self.layer.hidden) + column].astype("float32")
+    def weight(self, at: PrimExpr, column: PrimExpr) -> PrimExpr:
+        value = self.recurrent[at].astype("float32")
         return value if self.zero is None else value - self.zero[column]
 
 
@@ -58,7 +58,7 @@ def run_quantized_layer(
     cell: te.Tensor,
     lengths: te.Tensor,
 ) -> list[te.Tensor]:
-    """All steps of a layer, as ``recurrence.run_layer``, with a ``recurrent`` weight [hidden, 4 * hidden] of bytes.
+    """All steps of a layer, as ``recurrence.run_layer``, with a ``recurrent`` weight of bytes, packed likewise.
 
     ``scale`` and ``zero`` [4 * hidden] (float32) belong to its columns; without ``zero`` all are 0.
     """

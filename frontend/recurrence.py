@@ -1,6 +1,6 @@
 """The steps of recurrent layers as loops. What doesn't depend on the step before is a matmul outside of them.
 
-Each batch element runs through time on its own, in parallel. The recurrent product goes row by row through the
+Each batch element runs through time on its own, in parallel. The recurrent product goes row by row through tiles of the
 transposed weight, so that its inner loop is over neighbouring elements.
 """
 
@@ -16,17 +16,10 @@ from tvm.script.ir_builder import tirx as T
 
 from .arith import prim
 from .context import prim_list
+from .recurrent_weights import LANES, tiles_of
 from .values import PrimExpr
 
 Activation = Callable[[PrimExpr], PrimExpr]
-
-
-TOGETHER = 8
-"""Rows of the recurrent weight that are multiplied in one pass."""
-
-
-LANES = 16
-"""Neighbouring elements that are handled at once."""
 
 
 @dataclass(frozen=True)
@@ -68,35 +61,48 @@ class Step:
         """target[base + j] += source's row times the recurrent weight's columns ``first`` to ``first + count``."""
         self.accumulate(target, base, source, first, count)
 
-    def weight(self, row: PrimExpr, column: PrimExpr) -> PrimExpr:
-        return self.recurrent[row * (self.layer.gates * self.layer.hidden) + column]
+    def weight(self, at: PrimExpr, column: PrimExpr) -> PrimExpr:
+        """The element ``at`` this place of the packed weight, which belongs to ``column``."""
+        return self.recurrent[at]
 
     def accumulate(self, target: Any, base: PrimExpr, source: Any, first: int, count: int) -> None:
-        size = self.layer.hidden
+        """The product, tile by tile of ``recurrent_weights.packed``: those of one width in a loop, then the rest."""
+        widths = tiles_of(count)
+        full = widths.count(widths[0])
+        with T.serial(prim(0), prim(full)) as tile:
+            self._tile(target, base, source, first, T.bind(tile * widths[0]), widths[0])
+        for rest in widths[full:]:
+            self._tile(target, base, source, first, prim(full * widths[0]), rest)
 
-        def rows(k: PrimExpr, together: int) -> None:
-            factors = [T.bind(source[self.at_state + k + i]) for i in range(together)]
+    def _tile(self, target: Any, base: PrimExpr, source: Any, first: int, start: PrimExpr, width: int) -> None:
+        """Columns ``start`` to ``start + width`` behind ``first``, whose sums are kept in registers."""
+        size = self.layer.hidden
+        sums = T.buffer_proxy(T.alloc_buffer((width,), str(target.dtype), scope="local"))
+
+        def begin(j: PrimExpr) -> None:
+            sums[j] = target[base + start + j]
+
+        def end(j: PrimExpr) -> None:
+            target[base + start + j] = sums[j]
+
+        each(width, begin, unrolled=True)
+        with T.serial(prim(0), prim(size)) as k:
+            factor = T.bind(source[self.at_state + k])
+            at = T.bind((start + first) * size + k * width)
 
             def add(j: PrimExpr) -> None:
-                total = target[base + j]
-                for i, factor in enumerate(factors):
-                    total = total + factor * self.weight(k + i, first + j)
-                target[base + j] = total
+                sums[j] = sums[j] + factor * self.weight(at + j, start + first + j)
 
-            each(count, add)
-
-        # Several rows at a time, so that the target is loaded and stored less often.
-        with T.serial(prim(0), prim(size // TOGETHER)) as block:
-            rows(T.bind(block * TOGETHER), TOGETHER)
-        with T.serial(prim(size // TOGETHER * TOGETHER), prim(size)) as k:
-            rows(k, 1)
+            each(width, add, unrolled=True)
+        each(width, end, unrolled=True)
 
 
-def each(count: int, body: Callable[[PrimExpr], None]) -> None:
+def each(count: int, body: Callable[[PrimExpr], None], unrolled: bool = False) -> None:
     """``body`` for each index below ``count``, in vectors as far as they go."""
-    with T.serial(prim(0), prim(count // LANES)) as part, T.vectorized(prim(0), prim(LANES)) as lane:
+    loop = T.unroll if unrolled else T.serial
+    with loop(prim(0), prim(count // LANES)) as part, T.vectorized(prim(0), prim(LANES)) as lane:
         body(part * LANES + lane)
-    with T.serial(prim(count // LANES * LANES), prim(count)) as j:
+    with loop(prim(count // LANES * LANES), prim(count)) as j:
         body(j)
 
 
@@ -180,9 +186,9 @@ def run_layer(
 ) -> list[te.Tensor]:
     """All steps of a layer.
 
-    ``projected`` [time, batch, gates * hidden] holds the inputs' part of the gates, ``recurrent`` the transposed weight
-    [hidden, gates * hidden], ``lengths`` [batch] (int64) how far each element of the batch goes. Returns the outputs
-    [time, batch, hidden], the last hidden and cell states [batch, hidden], and two scratch tensors.
+    ``projected`` [time, batch, gates * hidden] holds the inputs' part of the gates, ``recurrent`` the weight that
+    ``recurrent_weights.packed`` gives, ``lengths`` [batch] (int64) how far each element of the batch goes. Returns the
+    outputs [time, batch, hidden], the last hidden and cell states [batch, hidden], and two scratch tensors.
     """
     time, batch, width = (prim(dim) for dim in projected.shape)
     size = prim(layer.hidden)

@@ -14,6 +14,7 @@ from ..context import Context, prim_list
 from ..node import Node
 from ..quantized_recurrence import run_quantized_layer
 from ..recurrence import Activation, Layer, run_layer
+from ..recurrent_weights import packed
 from ..registry import converter
 from ..shapes import never_has_elements
 from ..values import PrimExpr, Value, tensor_dtype, tensor_shape
@@ -171,18 +172,21 @@ def _run(ctx: Context, given: Given, layer: Layer, direction: int, weights: Byte
 
     if weights is None:
         weight, recurrent = (_transposed(ctx, part(matrix)) for matrix in (given.weight, given.recurrent))
-        projected = ctx.emit(relax.op.matmul(ctx.tensor(given.x), ctx.tensor(weight)))
+        # All steps are rows of one product: as a batch of them each would read the weight anew.
+        rows = ctx.reshape(given.x, [time * batch, tensor_shape(given.x)[2]])
+        projected = ctx.emit(relax.op.matmul(ctx.tensor(rows), ctx.tensor(weight)))
     else:
         projected = weights.project(direction)
     bias: Value = np.zeros(size, dtype)
     if given.bias is not None:
         projected, bias = _with_bias(ctx, projected, part(given.bias), layer, dtype)
+    projected = ctx.tensor(ctx.reshape(projected, [time, batch, width]))
     states = [_state(ctx, value, part, batch, size, dtype) for value in (given.hidden, given.cell)]
     peephole: Value = np.zeros(3 * size, dtype) if given.peephole is None else part(given.peephole)
     lengths = _lengths(ctx, given.lengths, time, batch)
     if weights is not None:
         return _run_bytes(ctx, layer, weights, direction, [projected, peephole, *states, lengths])
-    arguments = [projected, recurrent, bias, peephole, *states, lengths]
+    arguments = [projected, packed(ctx, recurrent, layer.gates, size), bias, peephole, *states, lengths]
 
     def recurrence(*tensors: te.Tensor) -> list[te.Tensor]:
         return run_layer(layer, *tensors)
@@ -194,8 +198,9 @@ def _run(ctx: Context, given: Given, layer: Layer, direction: int, weights: Byte
 def _run_bytes(
     ctx: Context, layer: Layer, weights: Bytes, direction: int, arguments: Sequence[Value]
 ) -> list[relax.Expr]:
-    parts = [np.ascontiguousarray(array[direction]) for array in (weights.recurrent, weights.scale, weights.zero)]
-    bytes_ = parts if parts[2].any() else parts[:2]
+    matrix = packed(ctx, weights.recurrent[direction], layer.gates, layer.hidden)
+    parts: list[Value] = [matrix, *(np.ascontiguousarray(array[direction]) for array in (weights.scale, weights.zero))]
+    bytes_ = parts if np.any(weights.zero[direction]) else parts[:2]
     count = len(bytes_)
 
     def recurrence(*tensors: te.Tensor) -> list[te.Tensor]:

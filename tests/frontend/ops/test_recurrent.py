@@ -59,13 +59,14 @@ def test_layers_wider_than_a_vector():
     """37 units: two vectors, and five that are left over."""
     cases = [layer(op_type, hidden=37, states=True, lengths=[5, 2, 3]) for op_type in GATES]
     cases.append(layer("GRU", hidden=37, linear_before_reset=1))
+    cases += [layer("LSTM", hidden=131), layer("GRU", hidden=60)]  # several tiles of columns and a narrower one
     check_cases(cases, atol=1e-5)
 
 
 @pytest.mark.parametrize("gates", GATES.values())
 def test_no_long_loop_of_a_layer_is_left_scalar(gates):
     activations = [tirx.sigmoid, tirx.tanh, tirx.tanh] if gates == 4 else [tirx.sigmoid, tirx.tanh][-gates:]
-    shapes = [(5, 2, gates * 32), (32, gates * 32), (32,), (96,), (2, 32), (2, 32)]
+    shapes = [(5, 2, gates * 32), (32 * gates * 32,), (32,), (96,), (2, 32), (2, 32)]
     inputs = [te.placeholder(shape, "float32") for shape in shapes] + [te.placeholder((2,), "int64")]
     function = te.create_prim_func([*inputs, *run_layer(Layer(gates, 32, False, activations), *inputs)])
     assert is_vectorized(function)
