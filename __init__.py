@@ -45,6 +45,7 @@ def compile(
     max_drop: str | float | None = None,
     metric: Any = None,
     improve: Sequence[str] = (),
+    prefer: str | None = None,
     save_calibration: str | PathLike[str] | None = None,
     dump_ir: str | PathLike[str] | None = None,
     force: bool = False,
@@ -68,6 +69,7 @@ def compile(
     number) bounds how far ``metric`` may fall ("agreement" or "cosine" with the float model on the calibration data,
     "module:function", or a function of a session): layers stay in floating point until that holds.
     ``improve`` takes "equalize" (ranges across layers), "smooth" (SmoothQuant), "bias" (bias correction).
+    ``prefer="size"`` (default "speed") rounds tables that rows are taken from, such as embeddings, to int8 too.
 
     ``progress`` is called as ``progress(stage, done, total)``; ``reports`` is a list that gets an object per pass, with
     its ``name``, how often it ``applied`` (or None), and its ``seconds``. An ``output`` that was made from the same
@@ -97,6 +99,7 @@ def compile(
         "max_drop": None if max_drop is None else str(max_drop),
         "metric": metric,
         "improve": list(improve),
+        "prefer": prefer,
         "include_runtime": include_runtime,
     }
     if not force and dump_ir is None and save_calibration is None:

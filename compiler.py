@@ -61,6 +61,7 @@ def compile(
     max_drop: str | float | None = None,
     metric: Any = None,
     improve: Sequence[str] = (),
+    prefer: str | None = None,
     save_calibration: Path | None = None,
     dump_ir: str | Path | None = None,
     force: bool = False,
@@ -76,7 +77,7 @@ def compile(
 
     ``shapes`` maps input names to dims: an int fixes one, a ``DimRange`` bounds it, a str names it. ``dump_ir`` is a
     folder for the module after each pass. ``outputs`` names values of the graph to give instead of its own outputs.
-    ``precision`` is as ``targets.with_precision`` takes it, ``quantize`` to ``improve`` as ``quantization.settings``;
+    ``precision`` is as ``targets.with_precision`` takes it, ``quantize`` to ``prefer`` as ``quantization.settings``;
     ``save_calibration`` is a file for what calibration found. ``max_bytes`` bounds what the model's tensors take.
     ``reports`` is a list that gets each pass's name, how often it applied, and its seconds. ``tune`` is a budget such
     as "60s" or "200t"; ``log`` the tuning log's path, "none", or None for the user's; ``tuned`` is a list that gets,
@@ -86,13 +87,14 @@ def compile(
     budget = None if tune is None else parse_budget(tune)
     targets = with_precision(parse(target), precision)
     _check_gpus(targets, tune=tune, quantize=quantize)
-    settings = settings_of(quantize, calibrate, calibrator, exclude, max_drop, metric, improve)
+    settings = settings_of(quantize, calibrate, calibrator, exclude, max_drop, metric, improve, prefer)
     steps_for(level)
     check_output(Path(output), force)
     asked = describe_request(
         target, shapes, level, precision=precision, quantize=quantize, calibrate=calibrate, calibrator=calibrator,
         exclude=list(exclude), max_drop=None if max_drop is None else str(max_drop), metric=metric,
-        improve=list(improve), include_runtime=include_runtime, outputs=None if outputs is None else list(outputs),
+        improve=list(improve), prefer=prefer, include_runtime=include_runtime,
+        outputs=None if outputs is None else list(outputs),
     )  # fmt: skip
     report = progress or (lambda _stage, _done, _total: None)
     quantized = None

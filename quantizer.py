@@ -23,7 +23,8 @@ from .quantization.insert_dynamic import insert_dynamic
 from .quantization.insert_pairs import insert_pairs
 from .quantization.layer_noise import Noise
 from .quantization.plan import Plan
-from .quantization.settings import CORRECT, STATIC, Settings
+from .quantization.round_tables import round_tables
+from .quantization.settings import CORRECT, SIZE, STATIC, Settings
 
 ONE_FILE = 1 << 30
 """Bytes of tensors up to which a quantized ONNX model is one file: protobuf ends at 2 GiB."""
@@ -65,8 +66,9 @@ class Quantized:
             insert_pairs(model, plan, scales_of(found, plan))
         else:
             insert_dynamic(model, plan)
+        tables = round_tables(model, self.settings.selection) if self.settings.prefer == SIZE else []
         common.RemoveUnusedNodesPass()(model)
-        self.report.update(_report(self.settings, found, plan))
+        self.report.update(_report(self.settings, found, plan), prefer=self.settings.prefer, tables=tables)
 
     def save(self, path: Path) -> None:
         """Write the calibration for later builds, once ``rewrite`` has run. Raises UsageError where it can't be."""

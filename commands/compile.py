@@ -114,6 +114,7 @@ def execute(options: argparse.Namespace) -> int:
             max_drop=options.max_drop,
             metric=options.metric,
             improve=options.improve,
+            prefer=options.prefer,
             save_calibration=options.save_calibration,
             dump_ir=options.dump_ir,
             force=options.force,

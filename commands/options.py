@@ -57,6 +57,11 @@ def add_quantization_options(parser: argparse.ArgumentParser) -> None:
         choices=["equalize", "smooth", "bias"],
         help="equalize: ranges across layers; smooth: SmoothQuant, for transformers; bias: correct biases (repeatable)",
     )
+    group.add_argument(
+        "--prefer",
+        choices=["speed", "size"],
+        help="size: embeddings become int8 too, for a smaller file (default: speed)",
+    )
     group.add_argument("--save-calibration", type=Path, metavar="FILE", help="write what calibration found, for later")
 
 

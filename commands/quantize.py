@@ -52,6 +52,7 @@ def execute(options: argparse.Namespace) -> int:
         options.max_drop,
         options.metric,
         options.improve,
+        options.prefer,
     )
     assert settings is not None
     bench = Workbench(options.model, parse_shapes(options.shape) or None)

@@ -15,6 +15,9 @@ from .plan import Selection
 
 STATIC, DYNAMIC = "int8", "int8-dynamic"
 SCHEMES = (STATIC, DYNAMIC)
+SPEED, SIZE = "speed", "size"
+PREFERENCES = (SPEED, SIZE)
+"""For size, tables that rows are taken from become integers too, in which nothing is computed faster."""
 EQUALIZE, SMOOTH, CORRECT = "equalize", "smooth", "bias"
 IMPROVEMENTS = (EQUALIZE, SMOOTH, CORRECT)
 """Cross-layer equalization, SmoothQuant, bias correction: in the order in which they are done."""
@@ -23,7 +26,8 @@ IMPROVEMENTS = (EQUALIZE, SMOOTH, CORRECT)
 @dataclass(frozen=True)
 class Settings:
     """``scheme`` is one of ``SCHEMES``; ``calibrate`` the data, or a calibration file; ``selection`` what stays in
-    floating point; ``budget`` what accuracy must hold, None for any; ``improve`` names of ``IMPROVEMENTS``."""
+    floating point; ``budget`` what accuracy must hold, None for any; ``improve`` names of ``IMPROVEMENTS``; ``prefer``
+    one of ``PREFERENCES``."""
 
     scheme: str
     calibrate: Any = None
@@ -31,6 +35,7 @@ class Settings:
     selection: Selection = field(default_factory=Selection)
     budget: Budget | None = None
     improve: tuple[str, ...] = ()
+    prefer: str = SPEED
 
 
 def settings_of(
@@ -41,6 +46,7 @@ def settings_of(
     max_drop: str | float | None = None,
     metric: str | Metric | None = None,
     improve: Sequence[str] = (),
+    prefer: str | None = None,
 ) -> Settings | None:
     """The settings of a call; None where it asks for no quantization. ``exclude`` holds names of nodes (with ``*`` and
     ``?``) and ``op:Name`` for operators.
@@ -49,7 +55,7 @@ def settings_of(
     """
     if quantize is None:
         given = {"calibrate": calibrate, "calibrator": calibrator, "exclude": list(exclude) or None}
-        given |= {"max_drop": max_drop, "metric": metric, "improve": list(improve) or None}
+        given |= {"max_drop": max_drop, "metric": metric, "improve": list(improve) or None, "prefer": prefer}
         stray = [name for name, value in given.items() if value is not None]
         if stray:
             raise UsageError(f"{stray[0]} is for quantization only", hint="add --quantize int8 (quantize='int8')")
@@ -67,8 +73,10 @@ def settings_of(
     operators = tuple(item.removeprefix("op:") for item in exclude if item.startswith("op:"))
     selection = Selection(tuple(item for item in exclude if not item.startswith("op:")), operators)
     _check_improvements(quantize, calibrate, improve)
+    prefer = prefer or SPEED
+    _among("preference", prefer, PREFERENCES)
     budget = _budget(calibrate, max_drop, metric)
-    return Settings(quantize, calibrate, calibrator, selection, budget, tuple(dict.fromkeys(improve)))
+    return Settings(quantize, calibrate, calibrator, selection, budget, tuple(dict.fromkeys(improve)), prefer)
 
 
 def _check_improvements(quantize: str, calibrate: Any, improve: Sequence[str]) -> None:
