@@ -14,10 +14,19 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
 
 from ..targets import Target
-from .blocks import MEMORY_SCOPE, PREFETCH_KEY, TAIL_KEY, TEMPLATE_KEY, as_int, extent, uses_expensive_maths
+from .blocks import MEMORY_SCOPE, TAIL_KEY, TEMPLATE_KEY, as_int, extent, uses_expensive_maths
 from .generic import PARALLEL_MIN_WORK
 from .template import Parameters, register
-from .tiles import BLOCK, best_tile, best_width, finish_epilogue, schedule_prologue, sum_length, weights_stay
+from .tiles import (
+    BLOCK,
+    best_tile,
+    best_width,
+    finish_epilogue,
+    prefetch_weights,
+    schedule_prologue,
+    sum_length,
+    weights_stay,
+)
 
 NAME = "matmul"
 FLOAT_BYTES, LINE_BYTES = 4, 64
@@ -120,9 +129,9 @@ class Matmul:
         schedule_prologue(schedule, before, target)
         for block, loop in sums:
             schedule.decompose_reduction(block, loop)
-        if streamed and panels >= MANY_PANELS and LINE_BYTES * lines <= target.l2:
-            inside = 2 if partial is not None and rows == 1 else 3  # loops over rows, blocks and lanes
-            schedule.annotate(schedule.get_loops(sums[-1][0])[-inside - 1], PREFETCH_KEY, lines)
+        # One row reads each weight once, in order, as the processor foresees by itself.
+        if rows > 1 and streamed and panels >= MANY_PANELS and LINE_BYTES * lines <= target.l2:
+            prefetch_weights(schedule, sums[-1][0], lines)
 
     def _tile_partial(self, schedule: Schedule, partial: SBlockRV, k: Any, rows: int) -> tuple[SBlockRV, Any]:
         """The sum of one part of the products, in registers, beside the sum of such sums."""

@@ -16,7 +16,7 @@ from tvm.s_tir import Schedule
 from onnxkiln import targets
 from onnxkiln.passes.pipeline import Pipeline
 from onnxkiln.passes.schedule_functions import schedule_functions
-from onnxkiln.schedules.blocks import MEMORY_SCOPE
+from onnxkiln.schedules.blocks import MEMORY_SCOPE, PREFETCH_KEY
 from onnxkiln.schedules.matmul import pack, unroll_tile
 
 O = relax.op  # noqa: E741
@@ -123,9 +123,18 @@ def test_deep_sums_are_read_from_memory_row_by_row() -> None:
     assert MEMORY_SCOPE in str(gelu) and MEMORY_SCOPE not in str(_scheduled(64, O.nn.relu))
 
 
-def _scheduled(depth: int, epilogue: Callable[[relax.Expr], relax.Expr]) -> tirx.PrimFunc:
-    weight = data(depth, 48)
-    module = graph(lambda x: epilogue(emit(O.matmul(x, const(weight)))), (16, depth))
+def test_several_rows_fetch_the_next_weights() -> None:
+    """Where there are many of them; one row reads them once, and in order."""
+    assert PREFETCH_KEY in str(_scheduled(300, O.nn.relu, columns=1536))
+    assert PREFETCH_KEY not in str(_scheduled(300, O.nn.relu, columns=1536, rows=1))
+    assert PREFETCH_KEY not in str(_scheduled(300, O.nn.relu))
+
+
+def _scheduled(
+    depth: int, epilogue: Callable[[relax.Expr], relax.Expr], columns: int = 48, rows: int = 16
+) -> tirx.PrimFunc:
+    weight = data(depth, columns)
+    module = graph(lambda x: epilogue(emit(O.matmul(x, const(weight)))), (rows, depth))
     cpu = targets.parse("cpu")[0]
     scheduled, _ = schedule_functions(Pipeline("O2").optimize(module, cpu), cpu)
     (function,) = [f for f in scheduled.functions.values() if isinstance(f, tirx.PrimFunc)]
