@@ -11,6 +11,7 @@ its largest magnitude. Models and artifacts are kept in build/bench/quantized.
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -57,7 +58,10 @@ class Case:
 def measure(*names: str) -> list[dict[str, Any]]:
     """A row for each model; every static row says whether their mean is reached."""
     wanted = names or (*STATIC, *DYNAMIC, *AS_FOUND)
-    found = [_measure(_case(name)) for name in wanted]
+    found = []
+    for name in wanted:
+        found.append(_measure(_case(name)))
+        print(f"{name} {found[-1]['ratio']:.2f}", file=sys.stderr, flush=True)
     static = [row["ratio"] for row in found if row["form"] == "static"]
     mean = float(np.exp(np.mean(np.log(static)))) if static else None
     for row in found:
