@@ -36,6 +36,7 @@ from .targets import Target, parse, with_precision
 from .tuned_records import open_log, record_class
 from .tuner import Tuned, Tuning, tune_module
 from .tuning.budget import Budget, parse_budget
+from .tuning.rpc import Rpc
 from .tuning.session import Observer
 
 Progress = Callable[[str, int, int], None]
@@ -242,8 +243,10 @@ def tune(
     seed: int = 0,
     max_bytes: int = MAX_BYTES,
     observer: Observer | None = None,
+    rpc: Rpc | None = None,
 ) -> list[tuple[Target, Tuned]]:
-    """Measure the kernels of ``model`` into the log, each target's in turn, and go on where it was left.
+    """Measure the kernels of ``model`` into the log, each target's in turn, and go on where it was left; on servers
+    of ``rpc`` if given.
 
     Without a ``budget`` nothing is measured: what comes back says what the log knows. Raises KilnError.
     """
@@ -252,7 +255,7 @@ def tune(
     _check_gpus(targets, tune=budget)
     imported = import_model(model, shapes, max_bytes=max_bytes)
     with open_log(log, shipped_log, write=budget is not None) as records:
-        tuning = Tuning(records, budget, seed, again=True, observer=observer)
+        tuning = Tuning(records, budget, seed, again=True, observer=observer, rpc=rpc)
         module, weights, algorithms, spent = _optimize(imported, targets[0], Pipeline(level), tuning)
         tuning = replace(tuning, budget=left_of(tuning.budget, spent))
         tuned = [tune_module(module, one, imported.contract, weights, tuning) for one in targets]

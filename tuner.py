@@ -22,6 +22,7 @@ from .tuning.lookup import Source, find
 from .tuning.machine import MachineKey, machine_key
 from .tuning.ranking import ranked
 from .tuning.record import Record
+from .tuning.rpc import Rpc, remote_key
 from .tuning.search import TaskSearch, candidate_key, guessed_seconds
 from .tuning.session import Observer, Session, Setup
 from .tuning.tasks import Task, tasks_of
@@ -82,6 +83,8 @@ class Tuning:
     again: bool = False
     observer: Observer | None = None
     builder: str = HANDLER
+    rpc: Rpc | None = None
+    """Servers to measure on; None is this machine."""
 
 
 def tune_module(
@@ -99,10 +102,13 @@ def tune_module(
         return _recorded(gpu_tasks_of(mod, target), target, tuning.log)
     tasks = tasks_of(mod, target, contract)
     key = machine_key(target)
+    if tuning.rpc is not None and tuning.budget is not None:
+        key = remote_key(tuning.rpc, key)
     known = [find(tuning.log, task.workload, key, accepts(task)) for task in tasks]
     measurements, learnt = 0, tuple[str, ...]()
     if tuning.budget is not None and tasks:
-        check_runs(target)
+        if tuning.rpc is None:
+            check_runs(target)
         open_tasks = [t for t, found in zip(tasks, known) if tuning.again or not (found and found.source == "exact")]
         if open_tasks:
             measurements, learnt = _search(open_tasks, target, key, weights, tuning)
@@ -171,6 +177,7 @@ def _search(
         target_json=target_to_json(target),
         key=key,
         weight_bytes=sum(array.nbytes for _, array in weights),
+        rpc=tuning.rpc,
     )
     names = sorted({task.choices.template for task in tasks})
     known = {name: tuning.log.similar(name, key.isa) for name in names}

@@ -38,6 +38,11 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="measure nothing: list the kernels, and what the log knows of them"
     )
+    parser.add_argument(
+        "--rpc",
+        metavar="HOST:PORT,KEY",
+        help="measure on the servers that TVM's tracker at HOST:PORT has under KEY, in place of this machine",
+    )
     add_log_options(parser)
     parser.set_defaults(execute=execute)
 
@@ -46,7 +51,9 @@ def execute(options: argparse.Namespace) -> int:
     shapes = parse_shapes(options.shape)
     from ..compiler import tune
     from ..tuning.budget import Budget, parse_budget
+    from ..tuning.rpc import parse_rpc
 
+    rpc = None if options.rpc is None else parse_rpc(options.rpc)
     budget = None
     if not options.dry_run:
         budget = Budget(seconds=math.inf) if options.budget is None else parse_budget(options.budget)
@@ -63,6 +70,7 @@ def execute(options: argparse.Namespace) -> int:
                 shipped_log=not options.no_shipped_log,
                 seed=options.seed,
                 observer=both(display.show, report.show),
+                rpc=rpc,
             )
         except KeyboardInterrupt:
             display.close()

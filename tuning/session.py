@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
+import queue
 import tempfile
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,19 @@ from .budget import Budget
 from .log import TuningLog
 from .machine import MachineKey
 from .record import Record, Status
+from .rpc import Rpc, servers
 from .search import Candidate, Job, Search, TaskSearch, candidate_key
 from .tasks import Task
 from .workers import Worker, WorkerFailed
 
 RUNNER = f"{__package__}.run_kernel:measure"
+REMOTE_RUNNER = f"{__package__}.rpc_kernel:measure"
+
+LOST = "RpcLost"
+"""The error of a server that is gone: none of the candidate's faults, unless it happens again and again."""
+
+MOST_LOST = 2
+"""Servers lost with one candidate, from which it counts as a crash: TVM's servers end with a kernel that crashes."""
 
 MOST_COLD = 64 << 20
 """Bytes of weights kept beside each other at most: more than any last-level cache's share of a core."""
@@ -38,7 +47,7 @@ MEASURE_SECONDS = 0.15
 SLOWEST = 3.0
 """Times the default's latency: what takes longer in its first call is no candidate any more."""
 
-BUILD_LIMIT, RUN_LIMIT = 60.0, 20.0
+BUILD_LIMIT, RUN_LIMIT, REMOTE_LIMIT = 60.0, 20.0, 60.0
 """Seconds after which a worker is taken to hang. A machine under load is slow, too."""
 
 LOOKAHEAD = 2
@@ -55,6 +64,8 @@ class Setup:
     target_json: Mapping[str, Any]
     key: MachineKey
     weight_bytes: int
+    rpc: Rpc | None = None
+    """Servers to measure on; None is this machine."""
 
 
 @dataclass(frozen=True)
@@ -88,9 +99,17 @@ class Session:
             threading.Lock() if 1 < len(cpus) <= threads else contextlib.nullcontext()
         )
         self._builder = Worker(setup.builder, build_cpus)
-        self._runner = Worker(RUNNER, run_cpus)
+        self._rpc: dict[str, Any] = {} if setup.rpc is None else {"rpc": asdict(setup.rpc)}
+        count = 1 if setup.rpc is None else servers(setup.rpc)
+        self._runners = [
+            Worker(RUNNER, run_cpus) if setup.rpc is None else Worker(REMOTE_RUNNER) for _ in range(count)
+        ]
+        self._idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
+        for runner in self._runners:
+            self._idle.put(runner)
         self._folder = tempfile.TemporaryDirectory(prefix="onnxkiln-tune-")
         self._pool = ThreadPoolExecutor(1, "build")
+        self._measuring = ThreadPoolExecutor(count, "measure")
         self._libraries: dict[tuple[str, Candidate], str] = {}
         self._functions: dict[str, str] = {}
 
@@ -99,28 +118,34 @@ class Session:
 
     def __exit__(self, *exception: object) -> None:
         # The workers first: that ends whatever the thread waits for.
-        self._builder.stop()
-        self._runner.stop()
+        for worker in (self._builder, *self._runners):
+            worker.stop()
         self._pool.shutdown(wait=True, cancel_futures=True)
-        self._builder.stop()
+        self._measuring.shutdown(wait=True, cancel_futures=True)
+        for worker in (self._builder, *self._runners):
+            worker.stop()
         self._folder.cleanup()
 
     def run(self, searches: Sequence[TaskSearch], budget: Budget) -> Search:
         """Measure until the budget is spent or nothing promises a gain; raises LogError when the log can't be kept."""
         search = Search(searches)
         start = time.monotonic()
-        waiting: deque[tuple[Job, Future[tuple[str, str]]]] = deque()
+        waiting: deque[tuple[Job, Future[Record]]] = deque()
         self._report(search, start, budget, "")
         while True:
-            while len(waiting) < LOOKAHEAD:
+            while len(waiting) < LOOKAHEAD + len(self._runners) - 1:
                 job = self._next(search, start, budget, len(waiting))
                 if job is None:
                     break
-                waiting.append((job, self._pool.submit(self._build, job)))
+                built = self._pool.submit(self._build, job)
+                waiting.append((job, self._measuring.submit(self._measure, job, built)))
             if not waiting:
                 return search
-            job, built = waiting.popleft()
-            record = self._measure(job, built)
+            wait([measured for _, measured in waiting], return_when=FIRST_COMPLETED)
+            place = next(index for index, (_, measured) in enumerate(waiting) if measured.done())
+            job, measured = waiting[place]
+            del waiting[place]
+            record = measured.result()
             self._log.append(record)
             self.measurements += 1
             job.search.tell(job.parameters, record)
@@ -164,18 +189,35 @@ class Session:
         slow = SLOWEST * default if default is not None else RUN_LIMIT
         try:
             library, reference = built.result()
-            with self._alone:
-                answer = self._runner.call(
-                    RUN_LIMIT, library=library, reference=reference,
-                    arguments=[[asdict(a) for a in one] for one in task.arguments], scales=list(task.scales),
-                    results=task.results, cold_bytes=min(setup.weight_bytes, MOST_COLD), seconds=MEASURE_SECONDS,
-                    slow=slow, threads=setup.target.run_threads,
-                )  # fmt: skip
+            answer = self._ask(
+                library=library, reference=reference,
+                arguments=[[asdict(a) for a in one] for one in task.arguments], scales=list(task.scales),
+                results=task.results, cold_bytes=min(setup.weight_bytes, MOST_COLD), seconds=MEASURE_SECONDS,
+                slow=slow, threads=setup.target.run_threads, **self._rpc,
+            )  # fmt: skip
         except WorkerFailed as failure:
             return self._record(job, _status(failure.status), (), str(failure))
         if answer["status"] != "ok":
             return self._record(job, "wrong", (), answer["words"])
         return self._record(job, "ok", tuple(answer["seconds"]), "")
+
+    def _ask(self, **arguments: Any) -> Any:
+        """The answer of whichever runner is idle; a server that is lost is no fault of the candidate's."""
+        runner = self._idle.get()
+        try:
+            for _ in range(MOST_LOST):
+                try:
+                    with self._alone:
+                        return runner.call(RUN_LIMIT if not self._rpc else REMOTE_LIMIT, **arguments)
+                except WorkerFailed as failure:
+                    if not str(failure).startswith(LOST):
+                        raise
+                    words = str(failure)
+            if self._setup.rpc is not None:
+                servers(self._setup.rpc)  # raises where none is left
+            raise WorkerFailed("crash", words)
+        finally:
+            self._idle.put(runner)
 
     def _record(self, job: Job, status: Status, seconds: tuple[float, ...], error: str) -> Record:
         task, key = job.search.task, self._setup.key
