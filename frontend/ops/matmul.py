@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,12 +16,15 @@ from ..context import Context
 from ..node import Node
 from ..registry import converter
 from ..shapes import emit_if_shape, same_dim
-from ..values import PrimExpr, Value, rank, tensor_dtype, tensor_shape
+from ..values import PrimExpr, Value, as_int, rank, tensor_dtype, tensor_shape
 from .activation import number
 from .broadcasting import broadcast, broadcast_to
 from .elementwise import add, aligned, is_integer, multiply
 from .empty import filled_if_empty
 from .precision import HALF, cast_to
+
+FEW_ROWS = 8
+"""Rows of a matrix from which on its product with another is efficient by itself."""
 
 
 @converter("MatMul")
@@ -41,6 +45,9 @@ def matmul(ctx: Context, left: Value, right: Value, out_dtype: str = "") -> rela
     shape = [*batch, *a[-2:-1], *(b[-1:] if len(b) > 1 else ())]
     dtype = out_dtype or tensor_dtype(left)
     accumulator = "float32" if dtype in HALF else out_dtype or None
+    if len(b) == 2 and _has_few_rows(a):
+        rows = matmul(ctx, ctx.reshape(left, [math.prod(a[1:-1], start=a[0]), a[-1]]), right, out_dtype)
+        return ctx.tensor(ctx.reshape(rows, shape))
     product = emit_if_shape(ctx, relax.op.matmul(ctx.tensor(left), ctx.tensor(right), accumulator), shape)
     if product is None:
         operands = [
@@ -51,6 +58,16 @@ def matmul(ctx: Context, left: Value, right: Value, out_dtype: str = "") -> rela
         tensor_shape(product)  # refuses where Relax lost the shape
     product = filled_if_empty(ctx, product, [inner], lambda dtype: tirx.const(0, dtype))
     return cast_to(ctx, product, dtype)
+
+
+def _has_few_rows(dims: Sequence[PrimExpr]) -> bool:
+    """Whether many matrices of a few rows each meet one matrix, which is then read once for all of them: one product.
+
+    Sequences with time in front are of this kind: [time, 1, channels].
+    """
+    if len(dims) < 3 or as_int(dims[-2]) not in range(1, FEW_ROWS):
+        return False
+    return any(as_int(dim) != 1 for dim in dims[:-2])
 
 
 def _with_dims(ctx: Context, value: Value, dims: Sequence[PrimExpr]) -> relax.Expr:

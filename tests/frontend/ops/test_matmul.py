@@ -5,7 +5,7 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 import pytest
-from onnx_check import Const, case, check_cases
+from onnx_check import Compiled, Const, case, check_cases, joined
 
 rng = np.random.default_rng(5)
 
@@ -32,6 +32,19 @@ def test_matmul(dims: str) -> None:
             case("MatMul", floats(3, 0), floats(0, 2), dims=dims),
         ]
     )
+
+
+@pytest.mark.parametrize("dims", ["fixed", "open"])
+def test_many_matrices_of_few_rows(dims: str) -> None:
+    """Time in front, as recurrent models have it: all steps are one product, with any number of leading dims."""
+    shapes = [(7, 1, 5), (7, 3, 5), (2, 3, 1, 5), (1, 1, 5), (0, 1, 5), (3, 1, 0), (5, 9, 5)]
+    check_cases([case("MatMul", floats(*shape), Const(floats(shape[-1], 17)), dims=dims) for shape in shapes])
+    check_cases([case("MatMul", floats(7, 1, 5), floats(5, 3), dims=dims)], artifact=True)
+
+
+def test_many_single_rows_are_one_product() -> None:
+    model, _, _ = joined([case("MatMul", floats(50, 1, 5), Const(floats(5, 17)))], 20)
+    assert "(50, 5)" in Compiled(model).imported.module.script()
 
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float64, np.int32, np.int64, np.uint32])
