@@ -118,6 +118,22 @@ def arabic_letters(inputs: Sequence[Input], reference: Reference) -> Feeds:
     return {inputs[0].name: np.array([ids], np.int64)}
 
 
+def one_word(inputs: Sequence[Input], reference: Reference) -> Feeds:
+    """The letters of a word, each as a vector of zeros with one 1."""
+    width = int(inputs[0].shape[2])
+    places = [ord(letter) - ord("a") + 11 for letter in "compiler"]
+    return {inputs[0].name: np.eye(width, dtype=inputs[0].dtype)[places][None]}
+
+
+def voice_frames(inputs: Sequence[Input], reference: Reference) -> Feeds:
+    """Four frames of an utterance side by side at each of 30 steps, a voice's direction, and a fresh state."""
+    frames, width = inputs[0].name, int(inputs[0].shape[2])
+    power = log_power(utterance(120 * 160 + 512), width // 4)[:120] / 10
+    voice = np.random.default_rng(0).standard_normal((1, int(inputs[1].shape[1])))
+    values = {frames: power.reshape(1, 30, width), inputs[1].name: voice / np.linalg.norm(voice)}
+    return _with_zeros(inputs, values)
+
+
 def _by_name(inputs: Sequence[Input], values: Mapping[str, npt.NDArray[np.generic]]) -> Feeds:
     return {item.name: values[item.name].astype(item.dtype) for item in inputs}
 
@@ -146,5 +162,7 @@ MAKERS: dict[str, Callable[[Sequence[Input], Reference], Feeds]] = {
         t5_sentence,
         chinese_sentence,
         arabic_letters,
+        one_word,
+        voice_frames,
     )
 }
