@@ -50,30 +50,31 @@ class _Writer:
         if is_onnx(node, "Conv"):
             attributes = [ir.Attr(a.name, a.type, a.value) for a in node.attributes.values()]
             sums = ir.Node("", "ConvInteger", [data, integers, zero], attributes, outputs=[self._new(name, "sums")])
-            made = [sums]
         else:
-            made = self._row_sums(name, data, integers, zero, weight)
-        real = ir.node("Cast", [made[-1].outputs[0]], {"to": int(ir.DataType.FLOAT)}, outputs=[self._new(name, "real")])
+            sums = ir.node("MatMulInteger", [data, integers], outputs=[self._new(name, "sums")])
+        real = ir.node("Cast", [sums.outputs[0]], {"to": int(ir.DataType.FLOAT)}, outputs=[self._new(name, "real")])
+        made = [sums, real]
+        if not is_onnx(node, "Conv"):
+            made += self._less_zero(name, real.outputs[0], zero, weight)
         # One factor after the other: ONNX Runtime takes a product of both for that of a scalar and a vector.
-        by_data = ir.node("Mul", [real.outputs[0], scale], outputs=[self._new(name, "by_data")])
+        by_data = ir.node("Mul", [made[-1].outputs[0], scale], outputs=[self._new(name, "by_data")])
         last = ir.node("Mul", [by_data.outputs[0], scales], outputs=[self._new(name, "scaled")])
-        made += [real, by_data, last]
+        made += [by_data, last]
         bias = self._bias(layer, shape)
         if bias is not None:
             last = ir.node("Add", [last.outputs[0], bias], outputs=[self._new(name, "biased")])
             made.append(last)
         self._replace(node, made)
 
-    def _row_sums(
-        self, name: str, data: ir.Value, integers: ir.Value, zero: ir.Value, weight: IntegerWeight
-    ) -> list[ir.Node]:
-        """Sums of ``(data - zero) * weight``, each row with its own zero point: MatMulInteger takes but one."""
-        columns = weight.values.astype(np.int32).sum(1 - weight.axis, dtype=np.int32)
+    def _less_zero(self, name: str, sums: ir.Value, zero: ir.Value, weight: IntegerWeight) -> list[ir.Node]:
+        """Sums of ``(data - zero) * weight``, each row with its own zero point: MatMulInteger takes but one.
+
+        In float32, which is exact up to 2**24, like the sums themselves.
+        """
+        columns = weight.values.astype(np.int32).sum(1 - weight.axis, dtype=np.int32).astype(np.float32)
         totals = add_constant(self.graph, f"{name}.totals", columns)
-        whole = ir.node("MatMulInteger", [data, integers], outputs=[self._new(name, "products")])
         excess = ir.node("Mul", [zero, totals], outputs=[self._new(name, "excess")])
-        operands = [whole.outputs[0], excess.outputs[0]]
-        return [whole, excess, ir.node("Sub", operands, outputs=[self._new(name, "sums")])]
+        return [excess, ir.node("Sub", [sums, excess.outputs[0]], outputs=[self._new(name, "less_zero")])]
 
     def _new(self, name: str, what: str) -> ir.Value:
         return ir.Value(name=f"{name}.{what}")
@@ -125,7 +126,8 @@ def round_tensor(value: ir.Value, suffix: str = "") -> tuple[list[ir.Node], list
 def round_rows(model: ir.Model, value: ir.Value, suffix: str = "") -> tuple[list[ir.Node], list[ir.Value]]:
     """Nodes that round each row (all but the last axis) by its range with 0, and (uint8, scale, zero point).
 
-    Scale and zero point (int32) have the value's rank, their last dim is 1; a row of zeros has the least scale.
+    Scale and zero point (whole, in float32) have the value's rank, their last dim is 1; a row of zeros has the least
+    scale.
     """
     graph, nodes = model.graph, []
 
@@ -151,4 +153,4 @@ def round_rows(model: ir.Model, value: ir.Value, suffix: str = "") -> tuple[list
     moved = apply("Add", "moved", apply("Round", "steps", apply("Div", "quotient", value, scale)), zero)
     held = apply("Min", "held", apply("Max", "raised", moved, none), levels)  # both may be rounded up
     integers = apply("Cast", "quantized", held, to=int(ir.DataType.UINT8))
-    return nodes, [integers, scale, apply("Cast", "zero_point", zero, to=int(ir.DataType.INT32))]
+    return nodes, [integers, scale, zero]
