@@ -22,6 +22,7 @@ from .fold_affine import fold_affine
 from .fold_constants import fold_constants
 from .fold_padding import fold_padding
 from .fuse_attention import fuse_attention
+from .fuse_normalization import fuse_normalization
 from .integer_arithmetic import integer_arithmetic
 from .join_in_place import join_in_place
 from .legalize import legalize
@@ -91,6 +92,7 @@ PIPELINE: tuple[Step, ...] = (
     Step("fold_constants", "O1", _counted(fold_constants)),
     Step("eliminate_common_subexpressions", "O1", _tvm(T.EliminateCommonSubexpr(), T.CanonicalizeBindings())),
     Step("widen_halves", "O1", _counted(widen_halves), ("cpu",)),
+    Step("fuse_normalization", "O2", _counted(fuse_normalization), ("cpu",)),
     Step("fold_affine", "O2", _counted(fold_affine)),
     Step("fold_padding", "O2", _counted(fold_padding)),
     Step("lift_conv1d", "O2", _counted(lift_conv1d)),
