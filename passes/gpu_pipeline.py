@@ -88,6 +88,7 @@ def split_modules(mod: tvm.IRModule, target: tvm.target.Target) -> tuple[tvm.IRM
 
 def cuda_source(device: tvm.IRModule, target: tvm.target.Target) -> str:
     """The CUDA source of kernels that ``split_modules`` has made."""
+    device = _spell_reinterpretations(device)
     # On a machine with a driver TVM would compile the source here, for the GPU that it finds.
     before = os.environ.get(_KEEP_SOURCE)
     os.environ[_KEEP_SOURCE] = "1"
@@ -98,6 +99,34 @@ def cuda_source(device: tvm.IRModule, target: tvm.target.Target) -> str:
             del os.environ[_KEEP_SOURCE]
         else:
             os.environ[_KEEP_SOURCE] = before
+
+
+_AS = {
+    ("int32", "float32"): "__int_as_float", ("uint32", "float32"): "__uint_as_float",
+    ("float32", "int32"): "__float_as_int", ("float32", "uint32"): "__float_as_uint",
+    ("int64", "float64"): "__longlong_as_double", ("float64", "int64"): "__double_as_longlong",
+}  # fmt: skip
+
+
+def _spell_reinterpretations(device: tvm.IRModule) -> tvm.IRModule:
+    """TVM takes the address of what is reinterpreted, and a number has none: CUDA's own functions take its place.
+
+    One to its own type has kept TVM from computing on (``keep_rounding``) and is done with.
+    """
+
+    def visit(call: tvm.ir.Call) -> tvm.ir.Expr:
+        if not isinstance(call.op, tvm.ir.Op) or call.op.name != "tirx.reinterpret":
+            return call
+        source, target = str(call.args[0].ty.dtype), str(call.ty.dtype)
+        if source == target:
+            return call.args[0]
+        name = _AS.get((source, target))
+        return tirx.call_pure_extern(target, name, call.args[0]) if name else call
+
+    result = device.clone()
+    for gv, function in device.functions.items():
+        result.update_func(gv, function.with_body(tvm_ffi.structural_map(function.body, (tvm.ir.Call, visit))))
+    return result
 
 
 def check_kernel(function: tirx.PrimFunc, target: Target) -> None:

@@ -129,6 +129,7 @@ class _Kernel:
         self.scores = _buffer(rows * (keys + 1), "shared")
         self.peaks, self.totals, self.shrinks = (_buffer(rows, "shared") for _ in range(3))
         self.best, self.total = _buffer(1, "local"), _buffer(1, "local")  # of the row with this thread's number
+        self.held = _buffer(1, "local")  # not a variable: TVM takes the address of one that is a float
         self.sums = _buffer(self.rounds, "local")
 
     def _start(self) -> None:
@@ -186,11 +187,11 @@ class _Kernel:
         first = T.bind(tirx.truncdiv(self.thread, _int(keys)))
         _each(rounds, lambda i: setitem(dots, i, _f32(0)))
         with T.serial(_int(0), _int(depth)) as k:
-            key_element = T.bind(self.keys[line * (depth + 1) + k])
+            self.held[0] = self.keys[line * (depth + 1) + k]
 
             def multiply(i: Expr) -> None:
                 row = first + i * (THREADS // keys)
-                dots[i] = dots[i] + self.queries[row * depth + k] * key_element
+                dots[i] = dots[i] + self.queries[row * depth + k] * self.held[0]
 
             _each(rounds, multiply)
         key = T.bind(start + line)
@@ -236,14 +237,14 @@ class _Kernel:
         """Each row's maximum so far, and by what its sums shrink; ``with_sums`` brings the sum of exponentials up."""
 
         def work(row: Expr) -> None:
-            old = T.bind(self.best[0])
+            self.held[0] = self.best[0]
             with T.serial(_int(0), _int(self.tile.keys)) as line:
                 self.best[0] = tirx.max(self.best[0], self._scored(row, line))
-            peak = T.bind(_finite(self.best[0]))
+            peak = _finite(self.best[0])
             self.peaks[row] = peak
-            shrink = T.bind(tirx.exp(old - peak))
-            self.shrinks[row] = shrink
-            self.total[0] = self.total[0] * shrink
+            self.held[0] = tirx.exp(self.held[0] - peak)
+            self.shrinks[row] = self.held[0]
+            self.total[0] = self.total[0] * self.held[0]
             if with_sums:
                 self._sum_row(lambda line: tirx.exp(self._scored(row, line) - peak))
 

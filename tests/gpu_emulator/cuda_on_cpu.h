@@ -106,6 +106,19 @@ inline int __clz(unsigned x) { return x ? __builtin_clz(x) : 32; }
 inline long long max(int64_t a, int b) { return a > b ? a : b; }
 inline long long min(int64_t a, int b) { return a < b ? a : b; }
 
+template <typename To, typename From>
+To bits_as(From value) {
+  To result;
+  memcpy(&result, &value, sizeof result);
+  return result;
+}
+inline float __int_as_float(int x) { return bits_as<float>(x); }
+inline float __uint_as_float(unsigned x) { return bits_as<float>(x); }
+inline int __float_as_int(float x) { return bits_as<int>(x); }
+inline unsigned __float_as_uint(float x) { return bits_as<unsigned>(x); }
+inline double __longlong_as_double(long long x) { return bits_as<double>(x); }
+inline long long __double_as_longlong(double x) { return bits_as<long long>(x); }
+
 #define __host__
 #define __align__(n) __attribute__((aligned(n)))
 #ifdef EMULATE_HALF

@@ -6,13 +6,15 @@ import pytest
 import tvm
 import tvm_ffi
 from pass_graphs import const, data, emit, graph
-from tvm import relax, tirx
+from tvm import relax, te, tirx
 
 from onnxkiln import targets
+from onnxkiln.artifacts import nvrtc
 from onnxkiln.errors import CompileError
 from onnxkiln.passes import gpu_pipeline, lower_gpu
 from onnxkiln.passes.legalize import legalize
 from onnxkiln.passes.schedule_functions import schedule_functions
+from onnxkiln.schedules.gpu.dispatch import schedule_for_gpu
 
 O = relax.op  # noqa: E741
 TARGET = targets.parse("cuda")[0]
@@ -77,3 +79,16 @@ def test_nothing_is_started_over_nothing() -> None:
     for function in host.functions.values():
         tvm_ffi.structural_walk(function.body, (tirx.IfThenElse, conditions.append), order="post")
     assert any("kernel" in str(condition.then_case) for condition in conditions)
+
+
+def test_reinterpreted_numbers_have_no_address() -> None:
+    """TVM's own form takes the address of what it reinterprets; NVRTC refuses that of a number."""
+    a = te.placeholder((37,), "float32", name="a")
+    one = tirx.reinterpret("float32", tirx.const(0x3F800000, "int32"))
+    kept = tirx.call_intrin("float32", "tirx.reinterpret", tirx.const(2.0, "float32"))
+    function = te.create_prim_func([a, te.compute((37,), lambda i: a[i] * one + kept)])
+    bound = schedule_for_gpu(function, TARGET).function
+    _, device = gpu_pipeline.split_modules(tvm.IRModule({"main": bound.with_attr("global_symbol", "main")}), TVM_TARGET)
+    source = gpu_pipeline.cuda_source(device, TVM_TARGET)
+    assert "__int_as_float(1065353216)" in source and "&(" not in source[source.rindex("extern") :]
+    nvrtc.compile_cubin(source, TARGET.gpus[0])

@@ -9,7 +9,10 @@ import onnx
 from gpu_emulation import NEEDS_CXX, check_emulated, compile_emulated, run_emulated
 from onnx_check import case
 
+from onnxkiln.artifacts import nvrtc
+from onnxkiln.artifacts.cubin import kernels_of_cubin
 from onnxkiln.artifacts.opening import OpenArtifact
+from onnxkiln.gpus import GPUS
 from onnxkiln.schedules.gpu import attention
 
 RANDOM = np.random.default_rng(0)
@@ -62,6 +65,9 @@ def test_what_follows_the_softmax_sees_whole_sums(tmp_path: Path) -> None:
     with OpenArtifact(artifact) as opened:
         found = {kernel.template: kernel.calls for kernel in opened.manifest.kernels}
     assert found[attention.NAME] == 1 and not {"gpu_matmul", "gpu_rows"} & found.keys()
+    source = (tmp_path / "dump" / "kernels.cu").read_text()
+    (use,) = (use for use in kernels_of_cubin(nvrtc.compile_cubin(source, GPUS["sm_90"])) if "attention" in use.name)
+    assert use.stack_bytes == 0
     feeds = []
     for n, m in ((1, 1), (37, 67), (32, 64)):
         shapes = {"q": (2, 3, n, 8), "k": (2, 3, 8, m), "v": (2, 3, m, 5), "w": (2, 1, n, m)}
