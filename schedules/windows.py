@@ -10,6 +10,7 @@ import math
 from typing import Any
 
 import tvm_ffi
+from tvm.error import InternalError
 from tvm.ir import Call
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV, ScheduleError
@@ -43,8 +44,8 @@ def schedule_window(schedule: Schedule, block: SBlockRV, lanes: int, parallel: b
         try:
             schedule.reverse_compute_inline(consumers[0])
             absorbed.add(name)
-        except ScheduleError:
-            pass  # reads other elements than those of its own place
+        except (ScheduleError, InternalError):
+            pass  # reads other elements than those of its own place, or the row along another axis too (softmax)
     spatial, reduction = loops[:axes], loops[axes:]
     size = extent(schedule, spatial[-1])
     lanes = next((n for n in (lanes, lanes // 2, lanes // 4) if size and n and size % n == 0), lanes)
