@@ -28,6 +28,10 @@ QUANTIZATION, SCALE, ZERO = "onnxkiln.quantization", "onnxkiln.scale", "onnxkiln
 its scale (float32) and zero point (int32), tensors that broadcast to the data. What the kernel computes is in its body;
 passes that see pairs around an operator may compute with the integers instead."""
 
+EXTREME, EXTREME_AXES, EXTREME_KEPT = "onnxkiln.extreme", "onnxkiln.extreme_axes", "onnxkiln.extreme_kept"
+"""Attributes of a kernel that reduces its operand to the largest ("max") or smallest ("min") elements, and NaN where
+there is one: which of the two, over which axes, and whether they are kept as axes of size 1."""
+
 Dim = int | str
 """A size, the name of a symbolic dim, or (in outputs) the text of an expression over such names."""
 

@@ -5,7 +5,7 @@ Where the reduced axes aren't the innermost ones, or the type has no vector form
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,22 +61,32 @@ class _Rows:
 def _rows(build: relax.BlockBuilder, data: relax.Expr, axes: Any, dtypes: set[str]) -> _Rows | None:
     """None if ``axes`` (None stands for all) aren't the innermost, or there is nothing to vectorise."""
     shape = shape_of(data)
-    if not shape or dtype_of(data) not in dtypes:
+    reduced = _row_axes(shape, axes, dtype_of(data), dtypes) if shape else None
+    if not shape or reduced is None:
         return None
     rank = len(shape)
-    reduced = sorted({int(axis) % rank for axis in axes}) if axes is not None else list(range(rank))
-    if not reduced or reduced != list(range(rank - len(reduced), rank)):
-        return None
     length: Any = 1
     for axis in reduced:
         length = length * shape[axis]
     length = length if isinstance(length, int) else Analyzer().simplify(length)
-    if 0 in shape or length == 1:
-        return None
     if len(reduced) == 1 and rank > 1:
         return _Rows(data, 1, length)
     view = relax.op.reshape(data, [*(shape[: -len(reduced)] or [1]), length])
     return _Rows(build.emit(view), len(reduced), length, True, len(reduced) == rank)
+
+
+def reads_rows(data: relax.Expr, axes: Sequence[int]) -> bool:
+    """Whether a reduction over ``axes`` has a vector form: they are innermost, and there is something to reduce."""
+    shape = shape_of(data)
+    return shape is not None and _row_axes(shape, axes, dtype_of(data), _NUMBERS) is not None
+
+
+def _row_axes(shape: Sequence[Any], axes: Any, dtype: str, dtypes: set[str]) -> list[int] | None:
+    rank = len(shape)
+    reduced = sorted({int(axis) % rank for axis in axes}) if axes is not None else list(range(rank))
+    innermost = reduced and reduced == list(range(rank - len(reduced), rank))
+    one = all(isinstance(shape[axis], int) and shape[axis] == 1 for axis in reduced)
+    return reduced if innermost and dtype in dtypes and 0 not in shape and not one else None
 
 
 def _call(

@@ -40,6 +40,7 @@ from .select_kernels import select_kernels
 from .tabulate_bytes import mark_lookups, tabulate_bytes
 from .to_dataflow import to_dataflow
 from .unify_scalars import unify_scalars
+from .vectorize_extremes import vectorize_extremes
 from .vectorize_math import vectorize_math
 from .widen_halves import widen_halves
 
@@ -106,6 +107,7 @@ PIPELINE: tuple[Step, ...] = (
     Step("drop_absorbed", "O2", _tvm(T.DeadCodeElimination())),
     Step("narrow_operands", "O0", narrow_operands, ("gpu",)),
     Step("select_kernels", "O1", select_kernels, ("cpu",)),
+    Step("vectorize_extremes", "O1", _counted(vectorize_extremes), ("cpu",)),
     Step("legalize", "O0", lambda mod, target: (legalize(mod, target), None)),
     Step("name_dims", "O1", _counted(name_dims)),  # before fusion, which compares dims by structure
     Step("order_scalars", "O0", _counted(order_scalars)),

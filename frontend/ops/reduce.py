@@ -11,6 +11,7 @@ from typing import Any
 
 from tvm import relax, te, tirx
 
+from ...contract import EXTREME, EXTREME_AXES, EXTREME_KEPT
 from ..context import Context
 from ..node import Node
 from ..registry import converter
@@ -95,7 +96,9 @@ def mean(ctx: Context, x: relax.Expr, axes: Axes, keepdims: bool) -> relax.Expr:
     return divide(ctx, total(ctx, x, axes, keepdims), cast_to(ctx, ctx.tensor(count), tensor_dtype(x)))
 
 
-def _extreme(reducer: Callable[..., PrimExpr], identity: Callable[[str], PrimExpr], name: str) -> Reduction:
+def _extreme(reducer: Callable[..., PrimExpr], identity: Callable[[str], PrimExpr], kind: str) -> Reduction:
+    name = f"reduce_{kind}"
+
     def reduction(ctx: Context, x: relax.Expr, axes: Axes, keepdims: bool) -> relax.Expr:
         if not axes:
             return x
@@ -104,7 +107,10 @@ def _extreme(reducer: Callable[..., PrimExpr], identity: Callable[[str], PrimExp
         if isinstance(axes, RunTimeAxes):
             result = axes.reduce(ctx, x, reducer, keepdims, name)
         else:
-            result = ctx.te(lambda data: _reduce(data, axes, keepdims, reducer, name), x, name=name)
+            attrs = {EXTREME: kind, EXTREME_AXES: list(axes), EXTREME_KEPT: keepdims}
+            result = ctx.te(
+                lambda data: _reduce(data, axes, keepdims, reducer, name), x, name=name, primfunc_attrs=attrs
+            )
         return filled_if_empty(ctx, result, _sizes(x, axes), identity)
 
     return reduction
@@ -125,8 +131,8 @@ def _reduce(
     return te.compute(shape, element, name=name)
 
 
-largest = _reduction("ReduceMax")(_extreme(reduce_max, lowest, "reduce_max"))
-_reduction("ReduceMin")(_extreme(reduce_min, highest, "reduce_min"))
+largest = _reduction("ReduceMax")(_extreme(reduce_max, lowest, "max"))
+_reduction("ReduceMin")(_extreme(reduce_min, highest, "min"))
 
 
 @_reduction("ReduceSumSquare")
