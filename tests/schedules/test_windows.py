@@ -95,3 +95,12 @@ def test_what_is_a_window() -> None:
     assert _is_window(lambda x: _sum(x, 3))
     assert not _is_window(lambda x: _sum(x, 3, last=True))  # a condition on the lanes
     assert not _is_window(lambda x: _sum(x, 1000))
+
+
+@pytest.mark.parametrize("function", [relax.op.nn.softmax, relax.op.nn.log_softmax], ids=["softmax", "log_softmax"])
+def test_a_softmax_over_an_outer_axis_is_no_window(function: Any) -> None:
+    """Its sums are read by all elements of a row, which a window's results are not."""
+    x = data(2, 3, 16)
+    (found,) = Kernels(graph(lambda p: function(p, 1), (2, 3, 16)))(x)
+    exact = np.exp(x) / np.exp(x).sum(1, keepdims=True)
+    np.testing.assert_allclose(found, exact if "log" not in function.__name__ else np.log(exact), rtol=1e-5, atol=1e-6)
