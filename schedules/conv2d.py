@@ -228,15 +228,16 @@ class Conv2d:
         x_tile, x_inner = schedule.split(x, [None, pixels])
         o_tile, o_block, lane = schedule.split(o, [None, parameters["blocks"], BLOCK])
         stay = weights_stay(schedule, anchor, FLOAT_BYTES, target)
-        along = y or [x_tile]
+        in_rows = bool(y) and extent(schedule, y[0]) != 1
+        along = y if in_rows else [*y, x_tile]
         outer = [n, *along, o_tile] if stay else [n, o_tile, *along]
-        schedule.reorder(*outer, *([x_tile] if y else []), ry, rx, rc, x_inner, o_block, lane)
-        write_tile(schedule, anchor, output, x_tile if y or not stay else o_tile)
+        schedule.reorder(*outer, *([x_tile] if in_rows else []), ry, rx, rc, x_inner, o_block, lane)
+        write_tile(schedule, anchor, output, x_tile if in_rows or not stay else o_tile)
         schedule.vectorize(lane)
         schedule.unroll(o_block)
         schedule.unroll(x_inner)
         streamed = not stay and (extent(schedule, o_tile) or 0) >= MANY_PANELS
-        known = extent(schedule, along[0]) is not None
+        known = all(extent(schedule, loop) is not None for loop in along)
         if self._is_large(schedule, anchor):
             schedule.parallel(schedule.fuse(*(outer[:2] if streamed else outer)))
         schedule_prologue(schedule, before, target)

@@ -97,3 +97,40 @@ def test_rows_that_a_table_tells_apart() -> None:
     kernels = Kernels(graph(added, ("b", "s", DEPTH), (1, "s", COLUMNS)))
     x, table = data(3, 5, DEPTH), data(1, 5, COLUMNS)
     np.testing.assert_allclose(kernels(x, table)[0], x @ WEIGHT + table, rtol=1e-4, atol=1e-4)
+
+
+KERNEL = data(COLUMNS, DEPTH, 1, 1)
+
+
+def pixels(x: relax.Expr) -> relax.Expr:
+    """Convolutions of single pixels with a residual."""
+    wide = emit(O.nn.relu(emit(O.nn.conv2d(x, const(KERNEL)))))
+    return O.add(emit(O.nn.conv2d(wide, const(KERNEL.transpose(1, 0, 2, 3).copy()))), x)
+
+
+def test_pixels_of_an_image_are_one_row() -> None:
+    mod, count = flattened(graph(pixels, ("n", DEPTH, "h", "w")))
+    text = relax.transform.DeadCodeElimination()(mod)["main"].script()
+    assert count == 2 and text.count("R.reshape(") == 2 and f"R.Tensor((n, 1, h * w, {DEPTH})" in text
+
+
+@pytest.mark.parametrize("window", [{"strides": [2, 2]}, {"padding": [1, 1]}, {"kernel": 3}], ids=str)
+def test_windows_of_several_pixels_are_left_alone(window) -> None:
+    size = window.get("kernel", 1)
+    kernel = const(data(COLUMNS, DEPTH, size, size))
+    options = {key: value for key, value in window.items() if key != "kernel"}
+
+    def convolved(x: relax.Expr) -> relax.Expr:
+        return O.nn.relu(emit(O.nn.conv2d(x, kernel, **options)))
+
+    assert flattened(graph(convolved, ("n", DEPTH, "h", "w")))[1] == 0
+
+
+def test_numbers_of_images_of_every_size() -> None:
+    kernels = Kernels(graph(pixels, ("n", DEPTH, "h", "w")))
+    matrix = KERNEL[:, :, 0, 0].T
+    for batch, height, width in [(1, 7, 7), (2, 1, 1), (3, 5, 11), (1, 13, 1), (1, 0, 4), (0, 3, 3)]:
+        x = data(batch, height, width, DEPTH)
+        (got,) = kernels(x.transpose(0, 3, 1, 2))
+        exact = np.maximum(x @ matrix, 0) @ matrix.T + x
+        np.testing.assert_allclose(got, exact.transpose(0, 3, 1, 2), rtol=1e-3, atol=1e-4)
