@@ -182,8 +182,12 @@ class _Writer:
 
 
 def _copy(tensor: relax.Expr, lanes: int) -> tirx.PrimFunc:
-    """A scheduled kernel that copies a tensor."""
-    source = te.placeholder(tensor.ty.shape.values, str(tensor.ty.dtype), name="source")
+    """A scheduled kernel that copies a tensor. Open dims are its own: no shape tells the variables of an expression."""
+    dims = [
+        dim if as_int(dim) is not None else tirx.Var(f"d{axis}", "int64")
+        for axis, dim in enumerate(tensor.ty.shape.values)
+    ]
+    source = te.placeholder(dims, str(tensor.ty.dtype), name="source")
     function = te.create_prim_func([source, te.compute(source.shape, lambda *index: source[index], name="copy")])
     schedule = Schedule(tvm.IRModule({"main": function}))
     apply_generic(schedule, lanes)

@@ -188,3 +188,23 @@ def test_a_result_passed_on_by_address_is_refused() -> None:
         [x, te.extern((4,), [x], lambda ins, outs: tirx.call_packed("fill", ins[0], outs[0]), name="y")]
     )
     assert write_part(function, 0, 4, 8) is None
+
+
+def test_a_copied_part_whose_sizes_are_expressions() -> None:
+    """Half of an open height and width: no size of its own tells the copy's kernel the whole."""
+    conv = Conv(5, 32, (3, 3), (2, 2), (1, 1, 1, 1))
+    weights = [conv.weight(), conv.weight()]
+    last = Conv(69, 3, (1, 1))
+    final = last.weight()
+
+    def network(x: relax.Expr) -> list[relax.Expr]:
+        pooled = emit(O.nn.max_pool2d(x, (3, 3), (2, 2), (1, 1, 1, 1)))
+        joined = emit(O.concat([*(emit(O.nn.relu(conv.op(x, w))) for w in weights), pooled], 1))
+        return [last.op(joined, final), O.nn.relu(pooled)]
+
+    before, _ = scheduled(network, (1, 5, "h", "w"))
+    after, count = join_in_place(before, LANES)
+    assert count == 1 and any(name.startswith("copy_at_") for name in kernels(after))
+    x = data(1, 5, 11, 14)
+    for got, want in zip(run(after, x), run(before, x), strict=True):
+        np.testing.assert_array_equal(got, want)
