@@ -14,9 +14,9 @@ from tvm import relax
 
 from ..targets import Target
 from .bindings import BindingBuilder, bindings_of, relax_functions
-from .constants import as_array, constant, dtype_of, op_name
+from .constants import as_array, dtype_of, op_name
 from .explanations import explain
-from .widen_halves import in_float32
+from .widen_halves import converted, in_float32
 
 _KERNELS = {"relax.matmul", "relax.nn.conv1d", "relax.nn.conv2d", "relax.nn.conv3d"}
 _LARGEST = float(np.finfo(np.float16).max)
@@ -43,7 +43,7 @@ def _narrow(mod: tvm.IRModule, name: str, rounds: bool) -> tuple[tvm.IRModule, i
             wide = build.emit(in_float32(call, list(call.args)))
             build.bind(binding.var, relax.op.astype(wide, dtype_of(binding.var)))
         elif kind == "float32" and rounds and _fits(call):
-            operands = [_narrowed(build, narrow, arg) for arg in call.args]
+            operands = [converted(build, narrow, arg, "float16") for arg in call.args]
             build.bind(binding.var, in_float32(call, operands))
         else:
             build.keep(binding)
@@ -67,12 +67,3 @@ def _fits(call: relax.Call) -> bool:
     if not fits:
         explain(op_name(call).removeprefix("relax."), "float16 operands", False, "a constant is past 65504")
     return fits
-
-
-def _narrowed(build: BindingBuilder, narrow: dict[relax.Expr, relax.Expr], operand: relax.Expr) -> relax.Expr:
-    array = as_array(operand)
-    if array is not None:
-        return constant(array.astype("float16"))
-    if operand not in narrow:
-        narrow[operand] = build.emit(relax.op.astype(operand, "float16"), "narrow")
-    return narrow[operand]

@@ -32,7 +32,7 @@ def widen_halves(mod: tvm.IRModule, name: str) -> tuple[tvm.IRModule, int]:
             continue
         widened += 1
         explain(op_name(call).removeprefix("relax."), "float32", True, f"its operands are {dtype_of(call.args[0])}")
-        operands = [_widened(build, wide, arg) for arg in call.args]
+        operands = [converted(build, wide, arg, "float32") for arg in call.args]
         result = tvm.ir.Call(call.op, operands, call.attrs, call.ty_args)
         if call.attrs.out_dtype != "float32":
             result = relax.op.astype(build.emit(in_float32(call, operands)), dtype_of(binding.var))
@@ -44,13 +44,14 @@ def _is_half(call: relax.Call) -> bool:
     return all(isinstance(arg.ty, relax.TensorType) and dtype_of(arg) in _HALVES for arg in call.args)
 
 
-def _widened(build: BindingBuilder, wide: dict[relax.Expr, relax.Expr], operand: relax.Expr) -> relax.Expr:
+def converted(build: BindingBuilder, made: dict[relax.Expr, relax.Expr], operand: relax.Expr, dtype: str) -> relax.Expr:
+    """The operand in another type: constants now, anything else once, which ``made`` remembers."""
     array = as_array(operand)
     if array is not None:
-        return constant(array.astype("float32"))
-    if operand not in wide:
-        wide[operand] = build.emit(relax.op.astype(operand, "float32"), "wide")
-    return wide[operand]
+        return constant(array.astype(dtype))
+    if operand not in made:
+        made[operand] = build.emit(relax.op.astype(operand, dtype), dtype)
+    return made[operand]
 
 
 def in_float32(call: relax.Call, operands: list[relax.Expr]) -> relax.Call:

@@ -6,8 +6,9 @@ bytes as the model's weights take, and what a kernel writes past its result's en
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,39 +36,33 @@ def measure(
 ) -> dict[str, Any]:
     """Takes and gives what ``run_kernel.measure`` does, and which servers to ask. Raises RpcLost."""
     session = remote(Rpc(**rpc))
+    with _lost_as_such():
+        kernel = _loaded(session, library, "kernel.so")
+        right = kernel if library == reference else _loaded(session, reference, "reference.so")
+        totals = [0.0] * PLACEMENTS
+        for one, scale in zip(arguments, scales, strict=True):
+            data = _make(one, results)
+            got, want = _results(session, kernel, data, results), _results(session, right, data, results)
+            for number, (its, expected) in enumerate(zip(got, want, strict=True)):
+                if not agree(its, expected):
+                    return {"status": "wrong", "words": f"result {number} is not the default schedule's"}
+            for placement in range(PLACEMENTS):
+                evaluate = kernel.time_evaluator("main", session.cpu(0), number=1, repeat=CALLS,
+                                                 cache_flush_bytes=cold_bytes)  # fmt: skip
+                seconds = min(evaluate(*_on(session, data)).results)
+                totals[placement] += max(seconds, 1e-9) * scale / len(scales)
+                if totals[placement] > slow:
+                    return {"status": "ok", "seconds": [totals[placement]]}
+        return {"status": "ok", "seconds": totals}
+
+
+@contextlib.contextmanager
+def _lost_as_such() -> Iterator[None]:
+    """RpcLost for whatever TVM says when the other side is gone."""
     try:
-        return _measure(session, library, reference, arguments, scales, results, cold_bytes, slow)
-    except RuntimeError as error:  # whatever TVM says when the other side is gone
+        yield
+    except RuntimeError as error:
         raise RpcLost(str(error).strip().splitlines()[-1]) from error
-
-
-def _measure(
-    session: Any,
-    library: str,
-    reference: str,
-    arguments: Sequence[Sequence[dict[str, Any]]],
-    scales: Sequence[float],
-    results: int,
-    cold_bytes: int,
-    slow: float,
-) -> dict[str, Any]:
-    kernel = _loaded(session, library, "kernel.so")
-    right = kernel if library == reference else _loaded(session, reference, "reference.so")
-    totals = [0.0] * PLACEMENTS
-    for one, scale in zip(arguments, scales, strict=True):
-        data = _make(one, results)
-        got, want = _results(session, kernel, data, results), _results(session, right, data, results)
-        for number, (its, expected) in enumerate(zip(got, want, strict=True)):
-            if not agree(its, expected):
-                return {"status": "wrong", "words": f"result {number} is not the default schedule's"}
-        for placement in range(PLACEMENTS):
-            evaluate = kernel.time_evaluator("main", session.cpu(0), number=1, repeat=CALLS,
-                                             cache_flush_bytes=cold_bytes)  # fmt: skip
-            seconds = min(evaluate(*_on(session, data)).results)
-            totals[placement] += max(seconds, 1e-9) * scale / len(scales)
-            if totals[placement] > slow:
-                return {"status": "ok", "seconds": [totals[placement]]}
-    return {"status": "ok", "seconds": totals}
 
 
 def _loaded(session: Any, library: str, name: str) -> Any:

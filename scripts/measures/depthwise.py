@@ -10,17 +10,15 @@ Shortest times of the kernels alone, one thread.
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 
-import onnxkiln
 from bench_models.mobilenet import STAGES
 from bench_models.network import SIZE, Network
 from onnxkiln.targets import parse
+
+from .kernels import shortest_convolutions
 
 ROUNDS = 20
 
@@ -63,17 +61,7 @@ def _seconds(pair: tuple[int, int, int, int], rows: int, target: str) -> float:
     shape = [1, channels, rows * stride, size * stride]
     image = ("x", onnx.TensorProto.FLOAT, shape)
     model = network.graph.model(network.name, [image], [(y, onnx.TensorProto.FLOAT, [1, outputs, rows, size])], 17)
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "pair.onnx"
-        onnx.save(model, path)
-        artifact = onnxkiln.compile(path, Path(scratch) / "artifact", target=target)
-        with onnxkiln.load(artifact, threads=1) as session:
-            feeds = {"x": np.random.default_rng(0).standard_normal(shape, np.float32)}
-            shortest: dict[str, float] = {}
-            for _ in range(ROUNDS):
-                for time in session.profile(feeds, runs=3):
-                    shortest[time.name] = min(time.seconds, shortest.get(time.name, time.seconds))
-    return sum(seconds for name, seconds in shortest.items() if "conv2d" in name)
+    return sum(shortest_convolutions(model, shape, target, ROUNDS))
 
 
 def show(found: list[dict[str, Any]]) -> str:
